@@ -1,0 +1,1 @@
+"""SMIL/SMAL models from images."""

@@ -71,11 +71,13 @@ def insect_arrays(variant: Variant = "simple", pose_blend: bool = False) -> dict
 
 
 def part_of_joint(name: str) -> str:
-    """thorax, abdomen, head, leg, antenna, mandible or wing: for colours and pose ranges."""
-    for prefix, part in (("b_a", "abdomen"), ("b_h", "head"), ("l_", "leg"), ("an", "antenna"), ("ma", "mandible")):
+    """thorax, abdomen, head, leg, antenna, mandible, wing or, in other animals, other: for colours and pose ranges."""
+    if name == "b_t":
+        return "thorax"
+    for prefix, part in (("b_a_", "abdomen"), ("b_h", "head"), ("l_", "leg"), ("an_", "antenna"), ("w_", "wing")):
         if name.startswith(prefix):
             return part
-    return "wing" if name.startswith("w_") else "thorax"
+    return "mandible" if name.startswith("ma") and len(name) <= 5 else "other"
 
 
 Anatomy = tuple[dict[str, Vector], dict[str, str | None], list[Tube]]

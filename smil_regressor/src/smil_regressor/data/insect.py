@@ -4,8 +4,10 @@ Forward is +x, left +y, up +z, the length about 1.8 units; names, keys and dtype
 (thorax `b_t` is the root). Rings of vertices lie at the joints, so that the joint regressor is exact.
 """
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -68,6 +70,11 @@ def insect_arrays(variant: Variant = "simple", pose_blend: bool = False) -> dict
         "shape_cov": np.diag([1.0, 0.8, 0.6, 0.5, 0.4]),
         "shape_mean_betas": np.zeros(NUM_BETAS),
     }
+
+
+def write_insect(path: Path, variant: Variant = "simple", pose_blend: bool = False) -> None:
+    """Write the procedural insect as a .pkl in the layout (keys, dtypes, protocol 2) of SMIL files."""
+    path.write_bytes(pickle.dumps(insect_arrays(variant, pose_blend), protocol=2))
 
 
 def part_of_joint(name: str) -> str:

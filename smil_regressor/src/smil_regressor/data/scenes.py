@@ -43,7 +43,7 @@ class Props:
 
 
 def random_rig(rng: np.random.Generator, views: int, extent: float, size_hw: tuple[int, int]) -> Rig:
-    """Cameras on a dome that look at the middle of the arena, evenly in azimuth with jitter, principal points off centre.
+    """Cameras on a dome that look at the middle of the arena, evenly in azimuth with jitter, optical axes off centre.
 
     Args:
         extent: Length of the animal; the arena is about two of it.
@@ -111,7 +111,8 @@ def animal_colors(
     sided = np.array([0.12 if n.endswith("_l") else -0.06 if n.endswith("_r") else 0.0 for n in joint_names])
     by_joint = base + np.array([tint[part_of_joint(n)] for n in joint_names]) + sided[:, None] * [0.0, 1.0, 0.3]
     mottled: Float[np.ndarray, "n 3"] = weights @ by_joint + rng.normal(0, 0.02, (len(weights), 1))
-    return np.clip(mottled, 0.02, 1.0)
+    np.clip(mottled, 0.02, 1.0, out=mottled)
+    return mottled
 
 
 def _look_at(eye: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:

@@ -76,20 +76,30 @@ class Task(ABC, Generic[Batch]):
     def validation_source(self) -> SampleSource | None:
         return None
 
+    def sample_weights(self) -> Sequence[float] | None:
+        """How often each training sample is drawn, relative to the others; None: each once an epoch."""
+        return None
+
     @abstractmethod
     def collate(self, samples: list[Any]) -> Batch:
         """Stack samples into a batch: a dataclass or dict of tensors (and plain values)."""
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
-        """All parameters, also those that are frozen for now, so that unfreezing does not change the optimizer's layout."""
+        """All parameters, also those frozen for now, so that unfreezing does not change the optimizer's layout."""
         return [ParameterGroup("all", list(model.parameters()))]
 
     def begin_epoch(self, model: nn.Module, progress: Progress) -> None:
-        """Set what depends on the epoch: requires_grad of frozen parts, their train/eval mode."""
+        """Set what depends on the epoch: requires_grad of frozen parts, their train/eval mode. Draws no random numbers.
+
+        Called at the start of each epoch, and once more where a run resumes within one.
+        """
         model.train()
 
     def denominators(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Scalar counts of this micro-batch, by the names that `loss` divides by. Default: none."""
+        """Scalar counts of this micro-batch, by the names that `loss` divides by; always the same names. Default: none.
+
+        A total may be 0 (nothing labelled in a whole batch): `loss` has to answer to that.
+        """
         return {}
 
     @abstractmethod

@@ -97,7 +97,8 @@ class Run:
     def micro_batches(self) -> Iterator[list[Any]]:
         """This process's micro-batches of each step that is left of the epoch, on its device."""
         micro_batches = iter(self.loader.epoch(self.epoch, self.step_in_epoch))
-        while batches := [to_device(b, self.device) for b in islice(micro_batches, self.config.accumulation)]:
+        prepare = self.task.prepare
+        while batches := [prepare(to_device(b, self.device)) for b in islice(micro_batches, self.config.accumulation)]:
             yield batches
 
     def set_learning_rate(self) -> float:

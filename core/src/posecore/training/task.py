@@ -84,6 +84,13 @@ class Task(ABC, Generic[Batch]):
     def collate(self, samples: list[Any]) -> Batch:
         """Stack samples into a batch: a dataclass or dict of tensors (and plain values)."""
 
+    def prepare(self, batch: Batch) -> Batch:
+        """Change a training batch on its device, before `denominators` and `loss` see it: augmentation. Default: nothing.
+
+        Its draws must come from seeds that the samples carry, or results depend on how the batch was split.
+        """
+        return batch
+
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
         """All parameters, also those frozen for now, so that unfreezing does not change the optimizer's layout."""
         return [ParameterGroup("all", list(model.parameters()))]

@@ -53,6 +53,8 @@ class Sample:
     has_log_scales: bool
     joint_offsets: Float[np.ndarray, "j 3"]
     has_joint_offsets: bool
+    augment_seed: int = 0
+    """What the draws of augmentation on the device start from; sources draw it anew for each epoch."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Batch:
     has_log_scales: Bool[Tensor, " b"]
     joint_offsets: Float[Tensor, "b j 3"]
     has_joint_offsets: Bool[Tensor, " b"]
+    augment_seed: Int[Tensor, " b"] | None = None
 
     def __len__(self) -> int:
         return len(self.key)

@@ -1,0 +1,206 @@
+"""Reads multi-view HDF5 files: ours and those in SMILify's original layout (`hdf5_multiview` has the names)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial.transform import Rotation
+
+from posecore.errors import InputError
+from smil_regressor.data.hdf5_file import TableReader
+from smil_regressor.data.pictures import read_mask, read_picture
+from smil_regressor.data.pixels import intrinsics_from_file, points_from_file, resize_intrinsics
+from smil_regressor.data.pose_file import (
+    check_cameras,
+    finite,
+    joint_names_of,
+    json_list,
+    known_points,
+    labelled_points,
+    world_scale_of,
+)
+from smil_regressor.data.sample import Sample
+
+IMAGES, KEYPOINTS = "multiview_images", "multiview_keypoints"
+
+
+class MultiViewFile:
+    """A multi-view file of n samples; shapes are checked here, numbers when a sample is read.
+
+    Original files tell neither which views are calibrated nor the unit: a view with K = I counts as uncalibrated,
+    and lengths stay in the file's unit unless `world_scale` (metres per unit) is given.
+    """
+
+    def __init__(self, path: Path, world_scale: float | None = None) -> None:
+        self.table = table = TableReader(path)
+        self.view_mask: Bool[np.ndarray, "n v"] = self._small(f"{IMAGES}/view_mask", (None, None)).astype(bool)
+        n, v = self.view_mask.shape
+        _, _, self.num_joints, _ = table.shape(table.require(f"{KEYPOINTS}/keypoints_2d", shape=(n, v, None, 2)))
+        _, self.num_betas = table.shape(table.require("parameters/betas", shape=(n, None)))
+        self._require_columns(n, v)
+        self.joint_names = joint_names_of(table, self.num_joints)
+        self.world_scale = world_scale_of(table, world_scale)
+        self.camera_order = self._camera_order()
+        self.slots: Int[np.ndarray, "n v"] = self._slots(n, v)
+        self.sessions = table.texts(table.require("auxiliary/session_name", shape=(n,)))
+        self.frames: Int[np.ndarray, " n"] = self._small("auxiliary/frame_idx", (n,)).astype(np.int64)
+        self.sizes_wh: Int[np.ndarray, "n v 2"] = self._sizes(n, v)
+        self.has_masks = f"{IMAGES}/mask_png_view_0" in table
+        self._calibrated = table.attribute("has_camera_parameters") in (True, None)
+
+    def __len__(self) -> int:
+        return len(self.view_mask)
+
+    def read(
+        self, index: int, views: Int[np.ndarray, " k"], resolution: int, pictures: bool = True, masks: bool = True
+    ) -> Sample:
+        """These views of a sample at a square resolution; without pictures, images and masks are 0 x 0.
+
+        Without `masks` none is decoded, and `has_mask` is False.
+
+        Raises:
+            InputError: The sample is damaged.
+        """
+        key = f"{self.table.path}[{index}]"
+        return Sample(
+            key=key,
+            session=self.sessions[index],
+            frame=int(self.frames[index]),
+            view_mask=self.view_mask[index, views],
+            camera_slots=self.slots[index, views],
+            native_size_wh=self.sizes_wh[index, views].astype(np.float32),
+            **self._pictures(key, index, views, resolution if pictures else 0, masks),
+            **self._cameras(key, index, views, resolution),
+            **self._keypoints(index, views, resolution),
+            **self._body(key, index),
+        )
+
+    def _small(self, name: str, shape: tuple[int | None, ...]) -> Any:
+        return self.table.column(self.table.require(name, shape=shape))
+
+    def _require_columns(self, n: int, v: int) -> None:
+        j = self.num_joints
+        self.table.require(f"{KEYPOINTS}/keypoint_visibility", shape=(n, v, j))
+        self.table.require(f"{KEYPOINTS}/camera_intrinsics", shape=(n, v, 3, 3))
+        self.table.require(f"{KEYPOINTS}/camera_extrinsics_R", shape=(n, v, 3, 3))
+        self.table.require(f"{KEYPOINTS}/camera_extrinsics_t", shape=(n, v, 3))
+        self.table.require("parameters/global_rot", shape=(n, 3))
+        self.table.require("parameters/joint_rot", shape=(n, j, 3))
+        self.table.require("parameters/trans", shape=(n, 3))
+        if f"{KEYPOINTS}/keypoints_3d" in self.table:
+            self.table.require(f"{KEYPOINTS}/keypoints_3d", shape=(n, j, 3))
+        for view in range(v):
+            self.table.require(f"{IMAGES}/image_jpeg_view_{view}", shape=(n,))
+
+    def _camera_order(self) -> tuple[str, ...]:
+        text = self.table.attribute("canonical_camera_order")
+        if text is None:
+            raise InputError(f"{self.table.path}: metadata.canonical_camera_order: missing; views cannot be named")
+        return tuple(json_list(self.table, "canonical_camera_order", text))
+
+    def _slots(self, n: int, v: int) -> Int[np.ndarray, "n v"]:
+        slots = self._small(f"{KEYPOINTS}/camera_indices", (n, v)).astype(np.int64)
+        wrong = self.view_mask & ((slots < 0) | (slots >= len(self.camera_order)))
+        if wrong.any():
+            sample, view = (int(i) for i in np.argwhere(wrong)[0])
+            raise InputError(
+                f"{self.table.path}[{sample}]: {KEYPOINTS}/camera_indices: view {view} has {slots[sample, view]}, "
+                f"but canonical_camera_order has {len(self.camera_order)} names"
+            )
+        return np.where(self.view_mask, slots, -1)
+
+    def _sizes(self, n: int, v: int) -> Int[np.ndarray, "n v 2"]:
+        sizes: Int[np.ndarray, "n v 2"] = self._small(f"{KEYPOINTS}/image_sizes", (n, v, 2)).astype(np.int64)
+        wrong = self.view_mask & (sizes <= 0).any(-1)
+        if wrong.any():
+            sample, view = (int(i) for i in np.argwhere(wrong)[0])
+            raise InputError(
+                f"{self.table.path}[{sample}]: {KEYPOINTS}/image_sizes: view {view} has "
+                f"{sizes[sample, view].tolist()}, width and height must be positive"
+            )
+        return sizes
+
+    def _pictures(
+        self, key: str, index: int, views: Int[np.ndarray, " k"], resolution: int, with_masks: bool
+    ) -> dict[str, Any]:
+        images = np.zeros((len(views), resolution, resolution, 3), np.uint8)
+        masks = np.zeros((len(views), resolution, resolution), bool)
+        has_mask = np.zeros(len(views), bool)
+        for slot, view in enumerate(views):
+            name = f"{IMAGES}/image_jpeg_view_{view}"
+            if resolution and self.view_mask[index, view]:
+                images[slot] = read_picture(self.table.row(name, index), f"{key}: {name}", resolution)
+            if self.has_masks and with_masks:
+                name = f"{IMAGES}/mask_png_view_{view}"
+                data = self.table.row(name, index)
+                has_mask[slot] = len(data) > 0
+                if resolution and has_mask[slot]:
+                    masks[slot] = read_mask(data, f"{key}: {name}", resolution)
+        return {"images": images, "masks": masks, "has_mask": has_mask}
+
+    def _cameras(self, key: str, index: int, views: Int[np.ndarray, " k"], resolution: int) -> dict[str, Any]:
+        row = self.table.row
+        K = row(f"{KEYPOINTS}/camera_intrinsics", index)[views].astype(np.float64)
+        R = row(f"{KEYPOINTS}/camera_extrinsics_R", index)[views].astype(np.float64)
+        t = row(f"{KEYPOINTS}/camera_extrinsics_t", index)[views].astype(np.float64)
+        placeholder = (np.eye(3) == K).all((1, 2))
+        known = self.view_mask[index, views] & ~placeholder & self._calibrated
+        if "auxiliary/has_camera" in self.table:
+            known &= row("auxiliary/has_camera", index)[views]
+        check_cameras(f"{key}: {KEYPOINTS}", K[known], R[known], t[known])
+        sizes = np.maximum(self.sizes_wh[index, views], 1).astype(np.float64)
+        K = resize_intrinsics(intrinsics_from_file(K), sizes, np.full_like(sizes, resolution))
+        cameras = np.tile(np.eye(4), (len(views), 1, 1))
+        cameras[known, :3, :3] = R[known]
+        cameras[known, :3, 3] = t[known] * (self.world_scale or 1.0)
+        K = np.where(known[:, None, None], K, np.eye(3))
+        return {"K": K.astype(np.float32), "cam_from_world": cameras.astype(np.float32), "has_camera": known}
+
+    def _keypoints(self, index: int, views: Int[np.ndarray, " k"], resolution: int) -> dict[str, Any]:
+        row = self.table.row
+        yx01 = row(f"{KEYPOINTS}/keypoints_2d", index)[views].astype(np.float64)
+        visibility = row(f"{KEYPOINTS}/keypoint_visibility", index)[views] * self.view_mask[index, views][:, None]
+        visibility = labelled_points(yx01, visibility)
+        pixels = points_from_file(yx01, np.full((len(views), 2), float(resolution)))
+        points, known = np.zeros((self.num_joints, 3)), np.zeros(self.num_joints, bool)
+        if f"{KEYPOINTS}/keypoints_3d" in self.table:
+            flags = f"{KEYPOINTS}/has_keypoints_3d"
+            points, known = known_points(
+                row(f"{KEYPOINTS}/keypoints_3d", index), row(flags, index) if flags in self.table else None
+            )
+        return {
+            "keypoints_px": np.where(np.isfinite(yx01), pixels, 0.0).astype(np.float32),
+            "visibility": visibility.astype(np.float32),
+            "keypoints_world": (points * (self.world_scale or 1.0)).astype(np.float32),
+            "has_keypoints_world": known,
+        }
+
+    def _body(self, key: str, index: int) -> dict[str, Any]:
+        row, joints = self.table.row, self.num_joints
+        pose = self._flag("has_ground_truth_pose", index)
+        axis_angles = np.array(row("parameters/joint_rot", index), dtype=np.float64)
+        axis_angles[0] = row("parameters/global_rot", index)
+        known = {
+            "has_root_rotation": self._flag("has_root_rotation", index, pose),
+            "has_joint_rotations": pose,
+            "has_betas": self._flag("has_ground_truth_betas", index),
+            "has_translation": self._flag("has_translation", index, pose),
+            "has_log_scales": self._flag("has_log_beta_scales", index),
+            "has_joint_offsets": self._flag("has_betas_trans", index),
+        }
+        values = {
+            "rotations": Rotation.from_rotvec(finite(key, "parameters/joint_rot", axis_angles)).as_matrix(),
+            "betas": row("parameters/betas", index),
+            "translation": row("parameters/trans", index) * (self.world_scale or 1.0),
+            "log_scales": self._limbs("log_beta_scales", index, known["has_log_scales"], joints),
+            "joint_offsets": self._limbs("betas_trans", index, known["has_joint_offsets"], joints),
+        }
+        return known | {name: finite(key, name, value).astype(np.float32) for name, value in values.items()}
+
+    def _flag(self, name: str, index: int, otherwise: bool = False) -> bool:
+        path = f"auxiliary/{name}"
+        return bool(self.table.row(path, index)) if path in self.table else otherwise
+
+    def _limbs(self, name: str, index: int, known: bool, joints: int) -> Float[np.ndarray, "j 3"]:
+        return np.asarray(self.table.row(f"parameters/{name}", index)) if known else np.zeros((joints, 3))

@@ -1,6 +1,7 @@
 """Ours beside the library that a user would pick instead: interleaved runs, medians, ratios.
 
-Benchmarks are plain scripts that import this file by name, so `core/bench` must be on PYTHONPATH (`make bench` puts it there).
+Benchmarks are plain scripts that import this file by name, so `core/bench` has to be on
+PYTHONPATH, where `make bench` puts it.
 """
 
 import argparse

@@ -47,7 +47,13 @@ class Checkpoint:
     """On the CPU; the moving average where the run kept one."""
 
     def training_state(self) -> dict[str, Any]:
-        """Optimizer, random states, data position and so on."""
+        """Optimizer, random states, data position and so on.
+
+        Raises:
+            InputError: It is an export, which has only what predicts.
+        """
+        if not (self.folder / STATE).is_file():
+            raise InputError(f"{self.folder}: is an export without {STATE}; training cannot go on from it")
         state: dict[str, Any] = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
         return state
 
@@ -151,6 +157,28 @@ def load_checkpoint(path: Path | str, system: str | None = None) -> Checkpoint:
     )
 
 
+def export_checkpoint(checkpoint: Checkpoint, folder: Path, extra: Mapping[str, bytes] | None = None) -> Path:
+    """Write what predicts, and nothing that only training needs, to a folder that `load_checkpoint` reads.
+
+    Args:
+        extra: Further files by name, such as a body model; they get checksums too.
+
+    Raises:
+        InputError: The folder holds something already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: is not empty; an export needs a new or empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    meta = json.loads((checkpoint.folder / META).read_text(encoding="utf-8"))
+    save_file(_unshared(checkpoint.weights), folder / MODEL)
+    for name, data in (extra or {}).items():
+        write_bytes(folder / name, data)
+    meta["files"] = {name: {"sha256": digest(folder / name, sync=True)} for name in (MODEL, *(extra or {}))}
+    write_bytes(folder / META, json.dumps(meta, indent=2, allow_nan=False).encode())
+    fsync_folder(folder)
+    return folder
+
+
 def find_checkpoint(path: Path | str) -> Path:
     """The checkpoint folder that a path means, see `load_checkpoint`.
 
@@ -192,7 +220,9 @@ def damage(folder: Path) -> str | None:
     """What is wrong with the files of a checkpoint, None if nothing is."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        expected = {name: meta["files"][name]["sha256"] for name in (MODEL, STATE)}
+        expected = {name: entry["sha256"] for name, entry in meta["files"].items()} | {
+            MODEL: meta["files"][MODEL]["sha256"]
+        }
     except FileNotFoundError:
         return f"{META} is missing"
     except (ValueError, KeyError, TypeError):

@@ -1,0 +1,164 @@
+"""Reads WebDataset shards map-style: any sample at any time, so that the sampler owns the order."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecore.data.shard_fields import Decoder, find_decoder
+from posecore.data.shard_index import BLOCK, ShardIndex, open_index
+from posecore.data.shard_writer import ShardWriter
+from posecore.errors import InputError
+
+Sample = dict[str, Any]
+Transform = Callable[[Sample, np.random.Generator], Any]
+
+MAX_OPEN = 128
+"""Shards held open by one process; batch systems allow 1024 files."""
+
+
+class ShardSource:
+    """The samples of some shards, one after the other, decoded by the extension of their fields.
+
+    Args:
+        shards: Paths of tar files, in the order in which their samples count.
+        fields: What to read of each sample; None: all fields that the first shard has.
+        decoders: By field (`mask.png`) or extension (`png`), besides or instead of the usual ones.
+        transform: Makes the sample that `load` returns from the decoded fields and a generator.
+
+    Raises:
+        InputError: A shard is missing or damaged, a sample lacks a field, or a field has no decoder.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Path],
+        *,
+        fields: Sequence[str] | None = None,
+        decoders: Mapping[str, Decoder] | None = None,
+        transform: Transform | None = None,
+    ) -> None:
+        if not shards:
+            raise InputError("shards: the list is empty; at least one .tar file is needed")
+        self.indexes = [open_index(shard) for shard in shards]
+        self.fields = self.indexes[0].fields if fields is None else tuple(fields)
+        self._decoders = {field: find_decoder(field, decoders or {}) for field in self.fields}
+        self._columns = [_columns(index, self.fields) for index in self.indexes]
+        self._starts = np.array([0, *accumulate(len(index) for index in self.indexes)])
+        self._transform = transform
+        self._open: OrderedDict[int, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": OrderedDict()}  # descriptors mean nothing in another process
+
+    def load(self, index: int, rng: np.random.Generator) -> Any:
+        sample = self.read(index)
+        return sample if self._transform is None else self._transform(sample, rng)
+
+    def read(self, index: int) -> Sample:
+        """The decoded fields of a sample, its key as `__key__`.
+
+        Raises:
+            InputError: The sample is damaged; names shard, key and field.
+        """
+        shard, row = self._locate(index)
+        shown, key = self.indexes[shard].path, self.indexes[shard].keys[row]
+        sample: Sample = {"__key__": key}
+        for field, column in zip(self.fields, self._columns[shard], strict=True):
+            data = self._read_bytes(shard, row, column)
+            sample[field] = self._decoders[field](data, f"{shown}: {key}.{field}")
+        return sample
+
+    def key(self, index: int) -> str:
+        shard, row = self._locate(index)
+        return self.indexes[shard].keys[row]
+
+    def close(self) -> None:
+        """Close the shards; they open again when read."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def __del__(self) -> None:
+        if hasattr(self, "_open"):
+            self.close()
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"no sample {index} of {len(self)}")
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return shard, index - int(self._starts[shard])
+
+    def _read_bytes(self, shard: int, row: int, column: int) -> bytes:
+        """The header is read with the bytes: it tells a shard that has changed since it was indexed."""
+        index = self.indexes[shard]
+        offset, size = int(index.offsets[row, column]), int(index.sizes[row, column])
+        name = f"{index.keys[row]}.{index.fields[column]}"
+        try:
+            data = os.pread(self._descriptor(shard), BLOCK + size, offset - BLOCK)
+        except OSError as error:
+            raise InputError(f"{index.path}: {name}: cannot be read: {error.strerror}") from None
+        if len(data) < BLOCK + size or not _is_header_of(data[:BLOCK], name, size):
+            raise InputError(f"{index.path}: {name}: is not where the index says; delete {index.path.name}.index.json")
+        return data[BLOCK:]
+
+    def _descriptor(self, shard: int) -> int:
+        if shard in self._open:
+            self._open.move_to_end(shard)
+        else:
+            if len(self._open) >= MAX_OPEN:
+                os.close(self._open.popitem(last=False)[1])
+            self._open[shard] = os.open(self.indexes[shard].path, os.O_RDONLY)
+        return self._open[shard]
+
+
+def find_shards(where: str | Path) -> list[Path]:
+    """Shards by a folder (all its .tar files), one file, a glob, or braces: `train-{000000..000099}.tar`.
+
+    Raises:
+        InputError: There are none.
+    """
+    from webdataset.shardlists import expand_urls  # its notation; the import takes a while
+
+    path = Path(where)
+    if path.is_dir():
+        found = sorted(path.glob("*.tar"))
+    else:
+        expanded = [Path(name) for name in expand_urls(str(where))]
+        found = [file for p in expanded for file in (sorted(p.parent.glob(p.name)) if "*" in p.name else [p])]
+    missing = [file for file in found if not file.is_file()]
+    if missing or not found:
+        raise InputError(f"{missing[0] if missing else where}: no .tar shard there")
+    return found
+
+
+def _columns(index: ShardIndex, fields: tuple[str, ...]) -> list[int]:
+    """Places of the fields in this shard, which may have others besides."""
+    columns = []
+    for field in fields:
+        if field not in index.fields:
+            raise InputError(f"{index.path}: no sample has a .{field}; there are {', '.join(index.fields)}")
+        column = index.fields.index(field)
+        lacking = np.flatnonzero(index.offsets[:, column] < 0)
+        if len(lacking):
+            raise InputError(f"{index.path}: {index.keys[lacking[0]]}: has no .{field}; {len(lacking)} samples lack it")
+        columns.append(column)
+    return columns
+
+
+def _is_header_of(header: bytes, name: str, size: int) -> bool:
+    """Long and non-ASCII names are stored elsewhere (pax); the size has to do for them."""
+    octal = header[124:136].strip(b" \0")
+    if not octal.isdigit() or int(octal, 8) != size:
+        return False
+    stored = header[:100].rstrip(b"\0")
+    return not name.isascii() or len(name) > 100 or name.encode().endswith(stored.removeprefix(b"./"))
+
+
+__all__ = ["ShardSource", "ShardWriter", "find_shards"]

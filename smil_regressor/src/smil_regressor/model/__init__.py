@@ -1,0 +1,1 @@
+"""The networks: backbones, cross-view fusion, body and camera heads, and the regressors made of them."""

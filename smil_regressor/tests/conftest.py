@@ -47,7 +47,6 @@ def real_data() -> Path:
 def insect(tmp_path_factory):
     """The procedural insect as a body model."""
     from posecore.bodymodel import read_model
-
     from smil_regressor.data.insect import insect_arrays
 
     path = tmp_path_factory.mktemp("insect") / "insect.pkl"
@@ -57,14 +56,14 @@ def insect(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def truth(insect):
-    """`truth(b, v, seed)`: a batch of posed insects in front of random cameras, and the prediction that is exactly right.
+    """`truth(b, v, seed)`: a batch of insects before random cameras, and the prediction that is exactly right.
 
     Of every sample with more than two views the last view is masked; everything else is labelled.
     """
     import torch
+
     from posecore.cameras import intrinsics_to_fov, project
     from posecore.rotations import axis_angle_to_matrix
-
     from smil_regressor.data.sample import Batch
     from smil_regressor.model.body import Body, to_cameras
     from smil_regressor.model.prediction import Prediction

@@ -36,7 +36,7 @@ def reference() -> Callable[[str], Arrays]:
 
 @pytest.fixture(scope="session")
 def random_body() -> Callable[..., BodyArrays]:
-    """A made-up body: two bones a vertex, a regressor of few vertices, a tree that branches. Deterministic by its sizes."""
+    """A made-up body: two bones a vertex, a regressor of few vertices, a tree that branches; its sizes are its seed."""
 
     def build(v: int = 40, j: int = 7, c: int = 3, posedirs: bool = False, static: bool = False) -> BodyArrays:
         rng = np.random.default_rng([v, j, c])
@@ -57,8 +57,8 @@ def random_body() -> Callable[..., BodyArrays]:
             static_joints=static,
             joints=rng.normal(size=(j, 3)),
             posedirs=0.02 * rng.normal(size=(v, 3, 9 * (j - 1))) if posedirs else None,
-            scaledirs=0.1 * rng.normal(size=(c, j, 3)),
-            transdirs=rng.normal(size=(c, j, 3)),
+            scaledirs=0.1 * rng.normal(size=(c, j, 3)) if c else None,
+            transdirs=rng.normal(size=(c, j, 3)) if c else None,
         )
 
     return build

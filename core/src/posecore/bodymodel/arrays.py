@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 Array = np.ndarray
 _WEIGHT_SUM_TOLERANCE = 1e-3
@@ -16,33 +16,34 @@ _WEIGHT_SUM_TOLERANCE = 1e-3
 class BodyArrays:
     """An SMPL-family model in rest pose; lengths in the model's own unit (metres for MANO and SMPL).
 
-    v vertices, f faces, j joints, c shape coefficients, s coefficients of limb scales and offsets.
+    v vertices, f faces, j joints, c shape coefficients, s coefficients of limb scales and offsets. Shapes are for
+    `find_problems` to check, so that a wrong file is told by its key.
     """
 
-    template: Float[Array, "v 3"]
-    faces: Int[Array, "f 3"]
-    weights: Float[Array, "v j"]
+    template: Array  # (v, 3)
+    faces: Array  # (f, 3) vertex ids
+    weights: Array  # (v, j)
     """Skinning weights, rows sum to 1."""
-    parents: Int[Array, " j"]
+    parents: Array  # (j,)
     """Parent of each joint, -1 for the root."""
     joint_names: tuple[str, ...]
-    shapedirs: Float[Array, "v 3 c"]
-    joint_regressor: Float[Array, "j v"] | None = None
+    shapedirs: Array  # (v, 3, c)
+    joint_regressor: Array | None = None  # (j, v)
     """None in a model with static joints."""
     static_joints: bool = False
     """Rest joints are `joints` whatever the shape, not regressed from the mesh."""
-    joints: Float[Array, "j 3"] | None = None
+    joints: Array | None = None  # (j, 3)
     """Rest joints stored in the file. They count with `static_joints` only: other files have stale ones."""
-    posedirs: Float[Array, "v 3 p"] | None = None
-    """Pose blend shapes, p = 9 (j - 1)."""
-    scaledirs: Float[Array, "s j 3"] | None = None
-    transdirs: Float[Array, "s j 3"] | None = None
-    shape_cov: Float[Array, "c c"] | None = None
-    shape_mean: Float[Array, " c"] | None = None
-    sym_verts: Int[Array, " k"] | None = None
+    posedirs: Array | None = None  # (v, 3, 9 (j - 1))
+    """Pose blend shapes."""
+    scaledirs: Array | None = None  # (s, j, 3)
+    transdirs: Array | None = None  # (s, j, 3)
+    shape_cov: Array | None = None  # (c, c)
+    shape_mean: Array | None = None  # (c,)
+    sym_verts: Array | None = None  # (k,)
     """Vertices on the plane of symmetry."""
-    hands_components: Float[Array, "r q"] | None = None
-    hands_mean: Float[Array, " q"] | None = None
+    hands_components: Array | None = None  # (r, 3 (j - 1)), one a row
+    hands_mean: Array | None = None  # (3 (j - 1),) axis-angle
 
 
 FILE_KEYS = {

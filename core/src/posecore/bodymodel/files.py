@@ -58,7 +58,7 @@ def write_model(model: BodyModel, path: str | Path) -> None:
     elif path.suffix == ".pkl":
         # NumPy 2 calls its core numpy._core, which NumPy before 1.26 cannot import; both know the old name. The first
         # occurrence is the import itself, for it comes before the bytes of the first array.
-        written = pickle.dumps(content | {"J_names": list(content["J_names"])}, protocol=2)
+        written = pickle.dumps(content | {"J_names": list(model.joint_names)}, protocol=2)
         path.write_bytes(written.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1))
     else:
         raise InputError(f"{path}: unknown kind of file {path.suffix!r}; expected .pkl or .npz")
@@ -104,8 +104,10 @@ def _parse(raw: Mapping[str, Any], path: Path) -> BodyArrays:
 def _optional(
     raw: Mapping[str, Any], key: str, rank: int, path: Path, whole: bool = False
 ) -> Shaped[Array, "..."] | None:
+    """As `_numbers`; None where the key is missing or empty."""
     value = raw.get(key)
-    return None if value is None or np.size(value) == 0 else _numbers(raw, key, rank, path, whole)
+    empty = value is None or (isinstance(value, list) and not value) or (isinstance(value, Array) and not value.size)
+    return None if empty else _numbers(raw, key, rank, path, whole)
 
 
 def _numbers(raw: Mapping[str, Any], key: str, rank: int, path: Path, whole: bool = False) -> Shaped[Array, "..."]:

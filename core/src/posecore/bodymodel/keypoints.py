@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from posecore.bodymodel.rest import RestPoints
+from posecore.bodymodel.rest import RestPoints, joints_first
 from posecore.bodymodel.skinning import apply_linear, skin
 
 
@@ -40,14 +40,14 @@ class JointMoments(nn.Module):
         )
         self.moments = RestPoints(template, shapedirs.view(len(joint), 3, -1), dtype)
         self.register_buffer("bone", bone, persistent=False)
-        self.register_buffer("joint", torch.eye(len(mass), dtype=dtype)[joint], persistent=False)  # sums pairs by joint
-        self.register_buffer("mass", mass.T.contiguous().to(dtype), persistent=False)
+        self.register_buffer("joint", torch.eye(len(mass), dtype=dtype)[:, joint], persistent=False)  # sums the pairs
+        self.register_buffer("mass", mass.to(dtype), persistent=False)
 
     def forward(
-        self, betas: Float[Tensor, "b c"], linear: Float[Tensor, "3 3 b j"], position: Float[Tensor, "3 b j"]
-    ) -> Float[Tensor, "3 b j"]:
-        turned = apply_linear(linear.index_select(3, self.bone), self.moments(betas))
-        return turned @ self.joint + position @ self.mass
+        self, betas: Float[Tensor, "b c"], linear: Float[Tensor, "j 3 3 b"], position: Float[Tensor, "j 3 b"]
+    ) -> Float[Tensor, "j 3 b"]:
+        turned = apply_linear(linear.index_select(0, self.bone), joints_first(self.moments(betas)))
+        return (self.joint @ turned.flatten(1) + self.mass @ position.flatten(1)).view(position.shape)
 
 
 def _moments(
@@ -84,11 +84,11 @@ class RegressedPatch(nn.Module):
     def forward(
         self,
         coefficients: Float[Tensor, "b k"],
-        linear: Float[Tensor, "3 3 b j"],
-        origin: Float[Tensor, "3 b j"],
-    ) -> Float[Tensor, "3 b j"]:
-        return skin(linear, origin, self.weights, self.rest(coefficients)) @ self.regressor
+        linear: Float[Tensor, "j 3 3 b"],
+        origin: Float[Tensor, "j 3 b"],
+    ) -> Float[Tensor, "j 3 b"]:
+        return (skin(linear, origin, self.weights, self.rest(coefficients)) @ self.regressor).permute(2, 0, 1)
 
-    def regress(self, points: Float[Tensor, "3 b v"]) -> Float[Tensor, "3 b j"]:
+    def regress(self, points: Float[Tensor, "3 b v"]) -> Float[Tensor, "j 3 b"]:
         """The same from all posed vertices."""
-        return points.index_select(2, self.touched) @ self.regressor
+        return (points.index_select(2, self.touched) @ self.regressor).permute(2, 0, 1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from posecore.bodymodel.arrays import Array, BodyArrays, find_problems
 from posecore.bodymodel.keypoints import JointMoments, RegressedPatch
-from posecore.bodymodel.rest import RestPoints, pose_features
+from posecore.bodymodel.rest import RestPoints, joints_first, pose_features
 from posecore.bodymodel.skinning import KinematicChain, apply_linear, skin
 
 
@@ -27,9 +27,9 @@ class _Pose(NamedTuple):
     betas: Float[Tensor, "b c"]
     coefficients: Float[Tensor, "b k"]  # betas, followed by the pose features of models with pose blend shapes
     translation: Float[Tensor, "b 3"]
-    linear: Float[Tensor, "3 3 b j"]
-    position: Float[Tensor, "3 b j"]
-    origin: Float[Tensor, "3 b j"]  # position - linear rest: where a bone's transform takes the point zero
+    linear: Float[Tensor, "j 3 3 b"]
+    position: Float[Tensor, "j 3 b"]
+    origin: Float[Tensor, "j 3 b"]  # position - linear rest: where a bone's transform takes the point zero
 
 
 class BodyModel(nn.Module):
@@ -145,7 +145,7 @@ class BodyModel(nn.Module):
             vertices = skin(pose.linear, pose.origin, self._weights, self.rest_mesh(pose.coefficients))
             joints = self._joints(pose) if self.patch is None else self.patch.regress(vertices)
             return BodyOutput(
-                vertices=_place(vertices, pose.translation),
+                vertices=(vertices.permute(1, 2, 0) + pose.translation[:, None]).contiguous(),
                 joints=_place(joints, pose.translation, self.regressor_sums),
                 skeleton=_place(pose.position, pose.translation),
             )
@@ -181,13 +181,13 @@ class BodyModel(nn.Module):
             log_scales = self._input("log_scales", log_scales, (b, j, 3))
         if joint_offsets is not None:
             joint_offsets = self._input("joint_offsets", joint_offsets, (b, j, 3))
-        rest = self.rest_joints(betas)
+        rest = joints_first(self.rest_joints(betas))
         linear, position = self.chain(rotations, rest, log_scales, joint_offsets, propagate_scales)
         coefficients = torch.cat([betas, pose_features(rotations)], dim=1) if self.has_posedirs else betas
         origin = position - apply_linear(linear, rest)
         return _Pose(betas, coefficients, translation, linear, position, origin)
 
-    def _joints(self, pose: _Pose) -> Float[Tensor, "3 b j"]:
+    def _joints(self, pose: _Pose) -> Float[Tensor, "j 3 b"]:
         joints = pose.position
         if self.moments is not None:
             joints = self.moments(pose.betas, pose.linear, pose.position)
@@ -234,8 +234,8 @@ def _array(value: Tensor | None) -> Array | None:
 
 
 def _place(
-    points: Float[Tensor, "3 b n"], translation: Float[Tensor, "b 3"], mass: Float[Tensor, " n"] | None = None
-) -> Float[Tensor, "b n 3"]:
+    points: Float[Tensor, "j 3 b"], translation: Float[Tensor, "b 3"], mass: Float[Tensor, " j"] | None = None
+) -> Float[Tensor, "b j 3"]:
     """Points moved by `mass` times the translation."""
     moved = translation[:, None] if mass is None else translation[:, None] * mass[:, None]
-    return (points.permute(1, 2, 0) + moved).contiguous()
+    return (points.permute(2, 0, 1) + moved).contiguous()

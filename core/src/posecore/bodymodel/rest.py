@@ -17,7 +17,7 @@ class RestPoints(nn.Module):
     def __init__(self, template: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3 k"], dtype: torch.dtype) -> None:
         super().__init__()
         # One row for each coefficient: x of all points first, then y, then z.
-        basis = directions.permute(2, 1, 0).reshape(directions.shape[2], -1)
+        basis = directions.permute(2, 1, 0).reshape(directions.shape[2], template.numel())
         self.register_buffer("template", template.T.reshape(-1).to(dtype), persistent=False)
         self.register_buffer("basis", basis.to(dtype), persistent=False)
 
@@ -29,6 +29,11 @@ class RestPoints(nn.Module):
     def directions(self, first: int, last: int) -> Float[Tensor, "n 3 k"]:
         """Those of coefficients first to last - 1, as a file has them."""
         return self.basis[first:last].view(last - first, 3, len(self.template) // 3).permute(2, 1, 0)
+
+
+def joints_first(points: Float[Tensor, "b 3 n"]) -> Float[Tensor, "n 3 b"]:
+    """As the kinematic chain has them."""
+    return points.permute(2, 1, 0).contiguous()
 
 
 def pose_features(rotations: Float[Tensor, "b j 3 3"]) -> Float[Tensor, "b p"]:

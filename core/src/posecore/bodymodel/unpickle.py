@@ -26,6 +26,8 @@ _KINDS = {
     ("numpy.core.multiarray", "scalar"): "scalar",
     ("numpy.core.numeric", "_frombuffer"): "buffer",
     ("_codecs", "encode"): "bytes",
+    ("builtins", "bytes"): "empty bytes",  # how protocols below 3 write b""
+    ("__builtin__", "bytes"): "empty bytes",
     ("chumpy.ch", "Ch"): "chumpy",
     ("chumpy.reordering", "Select"): "chumpy select",
     ("copyreg", "_reconstructor"): "old object",
@@ -152,6 +154,8 @@ class _Decoder:
                 return _array((), self._dtype(args[0]), self._bytes(args[1]), "C")[()]
             case "bytes":
                 return str(args[0]).encode("latin1")
+            case "empty bytes" if not args:
+                return b""
             case "set":
                 return self.decode(args[0]) if args else []
             case "csc" | "csr" | "coo":

@@ -15,7 +15,7 @@ _GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15
 def uniforms(seeds: Int[Tensor, " b"], stream: int, count: int) -> Float[Tensor, "b {count}"]:
     """`count` numbers in [0, 1) for each seed, 24 bits each."""
     counters = torch.arange(count, device=seeds.device, dtype=torch.int64)
-    bits = _mix(_mix(seeds + stream * _GOLDEN)[:, None] + counters * _GOLDEN)
+    bits = _mix(_mix(seeds + counters.new_tensor(stream) * _GOLDEN)[:, None] + counters * _GOLDEN)
     return _logical_shift(bits, 40).to(torch.float32) * 2.0**-24
 
 

@@ -13,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from posecore.data.images import encode_jpeg, encode_png
+from posecore.data.images import encode_jpeg
 from smil_regressor.data.hdf5_file import TableWriter
+from smil_regressor.data.pictures import encode_mask
 from smil_regressor.data.pixels import intrinsics_to_file, points_to_file, resize_intrinsics
 from smil_regressor.data.sample import Sample
 
@@ -74,10 +75,7 @@ class MultiViewWriter:
                 encode_jpeg(image, self.jpeg_quality) if present else b""
                 for image, present in zip(sample.images, sample.view_mask, strict=True)
             ]
-        masks = [
-            encode_png(m.astype(np.uint8) * 255) if h else b""
-            for m, h in zip(sample.masks, sample.has_mask, strict=True)
-        ]
+        masks = [encode_mask(m) if h else b"" for m, h in zip(sample.masks, sample.has_mask, strict=True)]
         row = {f"multiview_images/image_jpeg_view_{v}": jpeg for v, jpeg in enumerate(jpegs)}
         row |= {f"multiview_images/mask_png_view_{v}": mask for v, mask in enumerate(masks)}
         self._table.append(row | self._view_columns(sample) | _body_columns(sample))

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
+from posecore.data.hdf5 import Hdf5Reader
 from posecore.errors import InputError
-from smil_regressor.data.hdf5_file import TableReader
 from smil_regressor.data.pictures import read_mask, read_picture
 from smil_regressor.data.pixels import intrinsics_from_file, points_from_file, resize_intrinsics
 from smil_regressor.data.pose_file import (
@@ -33,7 +33,7 @@ class MultiViewFile:
     """
 
     def __init__(self, path: Path, world_scale: float | None = None) -> None:
-        self.table = table = TableReader(path)
+        self.table = table = Hdf5Reader(path)
         self.view_mask: Bool[np.ndarray, "n v"] = self._small(f"{IMAGES}/view_mask", (None, None)).astype(bool)
         n, v = self.view_mask.shape
         _, _, self.num_joints, _ = table.shape(table.require(f"{KEYPOINTS}/keypoints_2d", shape=(n, v, None, 2)))
@@ -47,6 +47,9 @@ class MultiViewFile:
         self.frames: Int[np.ndarray, " n"] = self._small("auxiliary/frame_idx", (n,)).astype(np.int64)
         self.sizes_wh: Int[np.ndarray, "n v 2"] = self._sizes(n, v)
         self.has_masks = f"{IMAGES}/mask_png_view_0" in table
+        self.has_3d = f"{KEYPOINTS}/keypoints_3d" in table
+        self._flags = {name: self._small(name, shape).astype(bool) for name, shape in self._flag_shapes(n, v).items()
+                       if name in table}  # fmt: skip
         self._calibrated = table.attribute("has_camera_parameters") in (True, None)
 
     def __len__(self) -> int:
@@ -93,6 +96,15 @@ class MultiViewFile:
         for view in range(v):
             self.table.require(f"{IMAGES}/image_jpeg_view_{view}", shape=(n,))
 
+    def _flag_shapes(self, n: int, v: int) -> dict[str, tuple[int, ...]]:
+        """Which labels a sample has: small columns that are kept in memory."""
+        names = ("has_ground_truth_pose", "has_root_rotation", "has_ground_truth_betas", "has_translation",
+                 "has_log_beta_scales", "has_betas_trans")  # fmt: skip
+        return {f"auxiliary/{name}": (n,) for name in names} | {
+            "auxiliary/has_camera": (n, v),
+            f"{KEYPOINTS}/has_keypoints_3d": (n, self.num_joints),
+        }
+
     def _camera_order(self) -> tuple[str, ...]:
         text = self.table.attribute("canonical_camera_order")
         if text is None:
@@ -130,10 +142,10 @@ class MultiViewFile:
         for slot, view in enumerate(views):
             name = f"{IMAGES}/image_jpeg_view_{view}"
             if resolution and self.view_mask[index, view]:
-                images[slot] = read_picture(self.table.row(name, index), f"{key}: {name}", resolution)
+                images[slot] = read_picture(self.table.blob(name, index), f"{key}: {name}", resolution)
             if self.has_masks and with_masks:
                 name = f"{IMAGES}/mask_png_view_{view}"
-                data = self.table.row(name, index)
+                data = self.table.blob(name, index)
                 has_mask[slot] = len(data) > 0
                 if resolution and has_mask[slot]:
                     masks[slot] = read_mask(data, f"{key}: {name}", resolution)
@@ -146,8 +158,8 @@ class MultiViewFile:
         t = row(f"{KEYPOINTS}/camera_extrinsics_t", index)[views].astype(np.float64)
         placeholder = (np.eye(3) == K).all((1, 2))
         known = self.view_mask[index, views] & ~placeholder & self._calibrated
-        if "auxiliary/has_camera" in self.table:
-            known &= row("auxiliary/has_camera", index)[views]
+        if "auxiliary/has_camera" in self._flags:
+            known &= self._flags["auxiliary/has_camera"][index, views]
         check_cameras(f"{key}: {KEYPOINTS}", K[known], R[known], t[known])
         sizes = np.maximum(self.sizes_wh[index, views], 1).astype(np.float64)
         K = resize_intrinsics(intrinsics_from_file(K), sizes, np.full_like(sizes, resolution))
@@ -164,11 +176,10 @@ class MultiViewFile:
         visibility = labelled_points(yx01, visibility)
         pixels = points_from_file(yx01, np.full((len(views), 2), float(resolution)))
         points, known = np.zeros((self.num_joints, 3)), np.zeros(self.num_joints, bool)
-        if f"{KEYPOINTS}/keypoints_3d" in self.table:
-            flags = f"{KEYPOINTS}/has_keypoints_3d"
-            points, known = known_points(
-                row(f"{KEYPOINTS}/keypoints_3d", index), row(flags, index) if flags in self.table else None
-            )
+        if self.has_3d:
+            flags = self._flags.get(f"{KEYPOINTS}/has_keypoints_3d")
+            points = row(f"{KEYPOINTS}/keypoints_3d", index)
+            points, known = known_points(points, None if flags is None else flags[index])
         return {
             "keypoints_px": np.where(np.isfinite(yx01), pixels, 0.0).astype(np.float32),
             "visibility": visibility.astype(np.float32),
@@ -177,30 +188,46 @@ class MultiViewFile:
         }
 
     def _body(self, key: str, index: int) -> dict[str, Any]:
-        row, joints = self.table.row, self.num_joints
         pose = self._flag("has_ground_truth_pose", index)
-        axis_angles = np.array(row("parameters/joint_rot", index), dtype=np.float64)
-        axis_angles[0] = row("parameters/global_rot", index)
-        known = {
-            "has_root_rotation": self._flag("has_root_rotation", index, pose),
-            "has_joint_rotations": pose,
-            "has_betas": self._flag("has_ground_truth_betas", index),
-            "has_translation": self._flag("has_translation", index, pose),
-            "has_log_scales": self._flag("has_log_beta_scales", index),
-            "has_joint_offsets": self._flag("has_betas_trans", index),
+        rooted = self._flag("has_root_rotation", index, pose)
+        flags = {
+            "betas": self._flag("has_ground_truth_betas", index),
+            "translation": self._flag("has_translation", index, pose),
+            "log_scales": self._flag("has_log_beta_scales", index),
+            "joint_offsets": self._flag("has_betas_trans", index),
         }
+        columns = {
+            "betas": "betas",
+            "translation": "trans",
+            "log_scales": "log_beta_scales",
+            "joint_offsets": "betas_trans",
+        }
+        limbs = (self.num_joints, 3)
+        sizes = {"betas": (self.num_betas,), "translation": (3,), "log_scales": limbs, "joint_offsets": limbs}
         values = {
-            "rotations": Rotation.from_rotvec(finite(key, "parameters/joint_rot", axis_angles)).as_matrix(),
-            "betas": row("parameters/betas", index),
-            "translation": row("parameters/trans", index) * (self.world_scale or 1.0),
-            "log_scales": self._limbs("log_beta_scales", index, known["has_log_scales"], joints),
-            "joint_offsets": self._limbs("betas_trans", index, known["has_joint_offsets"], joints),
+            name: self._parameter(key, columns[name], index) if flags[name] else np.zeros(size, np.float32)
+            for name, size in sizes.items()
         }
-        return known | {name: finite(key, name, value).astype(np.float32) for name, value in values.items()}
+        values["translation"] = values["translation"] * np.float32(self.world_scale or 1.0)
+        return {
+            "rotations": self._rotations(key, index, rooted, pose),
+            "has_root_rotation": rooted,
+            "has_joint_rotations": pose,
+            **values,
+            **{f"has_{name}": flag for name, flag in flags.items()},
+        }
+
+    def _rotations(self, key: str, index: int, rooted: bool, posed: bool) -> Float[np.ndarray, "j 3 3"]:
+        axis_angles = np.zeros((self.num_joints, 3))
+        if posed:
+            axis_angles[1:] = self._parameter(key, "joint_rot", index)[1:]
+        if rooted:
+            axis_angles[0] = self._parameter(key, "global_rot", index)
+        return np.asarray(Rotation.from_rotvec(axis_angles).as_matrix(), np.float32)
+
+    def _parameter(self, key: str, name: str, index: int) -> Float[np.ndarray, "..."]:
+        return np.asarray(finite(key, f"parameters/{name}", self.table.row(f"parameters/{name}", index)), np.float32)
 
     def _flag(self, name: str, index: int, otherwise: bool = False) -> bool:
-        path = f"auxiliary/{name}"
-        return bool(self.table.row(path, index)) if path in self.table else otherwise
-
-    def _limbs(self, name: str, index: int, known: bool, joints: int) -> Float[np.ndarray, "j 3"]:
-        return np.asarray(self.table.row(f"parameters/{name}", index)) if known else np.zeros((joints, 3))
+        column = self._flags.get(f"auxiliary/{name}")
+        return otherwise if column is None else bool(column[index])

@@ -5,19 +5,22 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from posecore.data.images import decode_image, decode_mask
-from posecore.errors import InputError
 
 
-def read_picture(data: UInt8[np.ndarray, " n"], name: str, resolution: int) -> UInt8[np.ndarray, "h w 3"]:
+def read_picture(data: bytes, name: str, resolution: int) -> UInt8[np.ndarray, "h w 3"]:
     """RGB, stretched to a square of this side as `pixels.resize_intrinsics` describes it."""
-    if not len(data):
-        raise InputError(f"{name}: empty, but the sample says that this view has a picture")
-    image = decode_image(data.tobytes(), name)
+    image = decode_image(data, name)
     return image if image.shape[:2] == (resolution,) * 2 else np.asarray(_stretch(image, resolution), dtype=np.uint8)
 
 
-def read_mask(data: UInt8[np.ndarray, " n"], name: str, resolution: int) -> Bool[np.ndarray, "h w"]:
-    return stretch_mask(decode_mask(data.tobytes(), name), resolution)
+def read_mask(data: bytes, name: str, resolution: int) -> Bool[np.ndarray, "h w"]:
+    return stretch_mask(decode_mask(data, name), resolution)
+
+
+def encode_mask(mask: Bool[np.ndarray, "h w"]) -> bytes:
+    """PNG of one bit a pixel: decodes five times as fast as one of eight bits."""
+    options = [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1]
+    return bytes(cv2.imencode(".png", mask.astype(np.uint8) * 255, options)[1].tobytes())
 
 
 def stretch_mask(mask: Bool[np.ndarray, "h w"], resolution: int) -> Bool[np.ndarray, "r r"]:

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from posecore.data.hdf5 import Hdf5Reader
 from posecore.errors import InputError
-from smil_regressor.data.hdf5_file import TableReader
 from smil_regressor.data.sample import Sample
 
 ORTHONORMAL_WITHIN = 1e-3
@@ -17,7 +17,7 @@ ORTHONORMAL_WITHIN = 1e-3
 class PoseFile(Protocol):
     """A file of n samples with up to v views each; lengths are scaled to metres where the file knows its unit."""
 
-    table: TableReader
+    table: Hdf5Reader
     joint_names: tuple[str, ...] | None
     """None: the file does not say; its joints are taken to be the model's."""
     num_joints: int
@@ -43,7 +43,7 @@ class PoseFile(Protocol):
         ...
 
 
-def joint_names_of(table: TableReader, num_joints: int) -> tuple[str, ...] | None:
+def joint_names_of(table: Hdf5Reader, num_joints: int) -> tuple[str, ...] | None:
     """Names in `metadata.joint_names`, checked against the arrays."""
     text = table.attribute("joint_names")
     if text is None:
@@ -56,7 +56,7 @@ def joint_names_of(table: TableReader, num_joints: int) -> tuple[str, ...] | Non
     return names
 
 
-def json_list(table: TableReader, name: str, text: str) -> list[str]:
+def json_list(table: Hdf5Reader, name: str, text: str) -> list[str]:
     try:
         values = json.loads(text)
     except (TypeError, json.JSONDecodeError):
@@ -66,7 +66,7 @@ def json_list(table: TableReader, name: str, text: str) -> list[str]:
     return [str(value) for value in values]
 
 
-def world_scale_of(table: TableReader, given: float | None) -> float | None:
+def world_scale_of(table: Hdf5Reader, given: float | None) -> float | None:
     """The file's own attribute, or the caller's where the file has none; two that differ are an error."""
     stored = table.attribute("world_scale")
     if stored is None or given is None or abs(stored - given) <= 1e-9 * abs(stored):

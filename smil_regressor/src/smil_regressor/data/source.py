@@ -106,6 +106,7 @@ class SingleViewSource:
         expand_all_views: Each valid view of a frame is a sample; else only the first one.
         frame_convention: camera_centric puts the world into the camera (y up, x left, as PyTorch3D's identity
             camera has it); samples then need a calibrated camera. Translations place the root joint.
+        camera_order: As in `MultiViewSource`; it names the views, a single-view network does not use it.
     """
 
     view_slots = 1
@@ -118,10 +119,12 @@ class SingleViewSource:
         *,
         expand_all_views: bool = True,
         frame_convention: FrameConvention = "model_centric",
+        camera_order: Sequence[str] | None = None,
     ) -> None:
         self.file, self.resolution, self.rules = file, resolution, rules
         self.frame_convention = frame_convention
-        self.world_scale, self.camera_order = file.world_scale, file.camera_order
+        self.world_scale, self.camera_order = file.world_scale, tuple(camera_order or file.camera_order)
+        self._slot_of = slot_mapping(str(file.table.path), file.camera_order, self.camera_order)
         self.items: Int[np.ndarray, "n 2"] = np.argwhere(file.view_mask)
         if not expand_all_views:
             self.items = self.items[np.unique(self.items[:, 0], return_index=True)[1]]
@@ -146,6 +149,7 @@ class SingleViewSource:
         if self.file.view_mask.shape[1] > 1:
             sample = replace(sample, key=f"{sample.key}[view {view}]")
         sample = self.rules.apply(sample)
+        sample = replace(sample, camera_slots=self._slot_of[sample.camera_slots])
         return camera_centric(sample) if self.frame_convention == "camera_centric" else sample
 
 

@@ -252,6 +252,7 @@ DAMAGE = {
         change("J_names", lambda names: names[:-1]),
         "J_names: 6 names, expected 7 as kintree_table",
     ),
+    "a number for names": (change("J_names", lambda _: 7), "J_names: int64 of shape (); expected a list of names"),
     "static without joints": (
         lambda raw: {k: raw[k] for k in raw if k != "J"} | {"static_joint_locs": True},
         "J: missing, expected (7, 3) because static_joint_locs is set",

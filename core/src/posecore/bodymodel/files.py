@@ -78,9 +78,6 @@ def _parse(raw: Mapping[str, Any], path: Path) -> BodyArrays:
     """Types and file conventions; whether the arrays fit together is for `find_problems`."""
     parents = _parents(_numbers(raw, "kintree_table", 2, path, whole=True), path)
     static = bool(np.any(raw.get("static_joint_locs", False)))
-    names = raw.get("J_names")
-    if names is None or len(names) == 0:
-        names = [f"joint_{i}" for i in range(len(parents))]
     optional = {field: _optional(raw, FILE_KEYS.get(field, field), rank, path) for field, rank in _FLOATS.items()}
     template = _numbers(raw, "v_template", 2, path)
     no_shape = np.zeros((*template.shape, 0))
@@ -90,7 +87,7 @@ def _parse(raw: Mapping[str, Any], path: Path) -> BodyArrays:
         faces=_numbers(raw, "f", 2, path, whole=True),
         weights=_numbers(raw, "weights", 2, path),
         parents=parents,
-        joint_names=tuple(map(str, names)),
+        joint_names=_names(raw, len(parents), path),
         shapedirs=no_shape if shapedirs is None else shapedirs,
         static_joints=static,
         joint_regressor=None if static else _numbers(raw, "J_regressor", 2, path),
@@ -99,6 +96,14 @@ def _parse(raw: Mapping[str, Any], path: Path) -> BodyArrays:
         sym_verts=_optional(raw, "sym_verts", 1, path, whole=True),
         **optional,
     )
+
+
+def _names(raw: Mapping[str, Any], joints: int, path: Path) -> tuple[str, ...]:
+    """Joint names; files of MANO, SMPL and the first SMAL have none, and their joints are called by number."""
+    names = np.asarray(raw.get("J_names", []))
+    if names.size and (names.dtype.kind != "U" or names.ndim != 1):
+        raise InputError(f"{path}: J_names: {names.dtype} of shape {names.shape}; expected a list of names")
+    return tuple(names.tolist()) or tuple(f"joint_{i}" for i in range(joints))
 
 
 def _optional(

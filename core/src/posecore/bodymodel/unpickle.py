@@ -41,6 +41,7 @@ _KINDS = {
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU]\d{1,4})")
 _MAX_DEPTH = 16
 _DAMAGE = (
+    OSError,
     pickle.UnpicklingError,
     EOFError,
     ValueError,

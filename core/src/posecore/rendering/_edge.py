@@ -20,22 +20,33 @@ QUANTISED = float(1 << 30)
 
 @dataclass(frozen=True)
 class Crossings:
-    """Where n outline edges cross pixel rows (steep) or columns; all numbers run through the batch."""
+    """n crossings of an edge and a row (steep edges) or column (flat ones) of pixels; numbers run through the batch."""
 
-    ends: Int64[Tensor, "2 n"]
+    ends: Int64[Tensor, "n 2"]
     """Vertices of the edge."""
     steep: Bool[Tensor, " n"]
     line: Int64[Tensor, " n"]
-    """Row of a steep edge, column of a flat one."""
-    covered: Int64[Tensor, " n"]
-    """The pixel of the pair that is covered, and the one that is not."""
-    uncovered: Int64[Tensor, " n"]
-    towards: Float[Tensor, " n"]
-    """1 where the covered pixel is the left or upper one, else -1."""
+    """The row or column."""
 
     def take(self, index: Tensor) -> "Crossings":
-        fields = (self.steep, self.line, self.covered, self.uncovered, self.towards)
-        return Crossings(self.ends[:, index], *(field[index] for field in fields))
+        return Crossings(self.ends[index], self.steep[index], self.line[index])
+
+
+@dataclass(frozen=True)
+class Border:
+    """Crossings between a covered and an uncovered pixel."""
+
+    crossings: Crossings
+    lower: Int64[Tensor, " n"]
+    """Column (or row) of the pair's left (or upper) pixel."""
+    lower_is_covered: Bool[Tensor, " n"]
+    covered: Int64[Tensor, " n"]
+    """The covered pixel of the pair and the other one, numbered row by row through the batch."""
+    uncovered: Int64[Tensor, " n"]
+
+    def take(self, index: Tensor) -> "Border":
+        fields = (self.lower, self.lower_is_covered, self.covered, self.uncovered)
+        return Border(self.crossings.take(index), *(field[index] for field in fields))
 
 
 def edge_alpha(
@@ -46,23 +57,23 @@ def edge_alpha(
     z_near: float,
 ) -> Float[Tensor, "b h w"]:
     """Alpha from a hard mask; its gradient goes to the pixels of the outline's vertices."""
-    crossings = _winners(pixels.detach(), _crossings(pixels.detach(), depth, faces, covered, z_near))
-    reach = _reach(pixels, crossings)
-    moved = torch.where(reach.detach() > 0.5, crossings.uncovered, crossings.covered)
+    crossings, image = _crossings(pixels.detach(), depth, faces, (covered.shape[1], covered.shape[2]), z_near)
+    border = _winners(pixels.detach(), _border(pixels.detach(), crossings, image, covered))
+    reach = _reach(pixels, border)
+    moved = torch.where(reach.detach() > 0.5, border.uncovered, border.covered)
     alpha = covered.to(pixels.dtype).reshape(-1).index_add(0, moved, reach - 0.5)
     return alpha.reshape(covered.shape)
 
 
-def _reach(pixels: Tensor, crossings: Crossings) -> Tensor:
+def _reach(pixels: Tensor, border: Border) -> Tensor:
     """How far the foreground reaches from the covered pixel (0) to the uncovered one (1)."""
-    place = _place(pixels, crossings)
-    fraction = place - place.detach().floor()
-    return torch.where(crossings.towards > 0, fraction, 1 - fraction)
+    fraction = _place(pixels, border.crossings) - border.lower
+    return torch.where(border.lower_is_covered, fraction, 1 - fraction)
 
 
 def _place(pixels: Tensor, crossings: Crossings) -> Tensor:
     """Coordinate along the line, x for steep edges and y for flat ones, at which the edge crosses it."""
-    start, end = pixels.reshape(-1, 2)[crossings.ends]
+    start, end = pixels.reshape(-1, 2)[crossings.ends].unbind(1)
     minor_0, major_0 = _minor_major(start, crossings.steep)
     minor_1, major_1 = _minor_major(end, crossings.steep)
     return minor_0 + (crossings.line - major_0) / (major_1 - major_0) * (minor_1 - minor_0)
@@ -73,22 +84,21 @@ def _minor_major(point: Tensor, steep: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(steep, x, y), torch.where(steep, y, x)
 
 
-def _crossings(pixels: Tensor, depth: Tensor, faces: Tensor, covered: Tensor, z_near: float) -> Crossings:
-    """Every crossing of an outline edge between a covered and an uncovered pixel."""
-    _, height, width = covered.shape
+def _crossings(
+    pixels: Tensor, depth: Tensor, faces: Tensor, size: tuple[int, int], z_near: float
+) -> tuple[Crossings, Tensor]:
+    """Every crossing of an outline edge with a line of the picture, and its image."""
     ends, image = _outline(pixels, depth, topology_of(faces, pixels.shape[1]).edges, z_near)
-    start, end = pixels.reshape(-1, 2)[ends]
+    start, end = pixels.reshape(-1, 2)[ends].unbind(1)
     steep = (end - start)[:, 1].abs() >= (end - start)[:, 0].abs()
-    lines = torch.where(steep, height, width)
+    lines = torch.where(steep, size[0], size[1])
     major = torch.stack([_minor_major(start, steep)[1], _minor_major(end, steep)[1]])
     low = major.amin(0).clamp(min=0).minimum(lines.to(major.dtype)).ceil().long()
     high = major.amax(0).clamp(min=-1).minimum((lines - 1).to(major.dtype)).floor().long()
     counts = (high - low + 1).clamp(min=0)
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     line = low[owner] + torch.arange(len(owner), device=counts.device) - (counts.cumsum(0) - counts)[owner]
-    nothing = torch.zeros_like(line)
-    crossings = Crossings(ends[:, owner], steep[owner], line, nothing, nothing, nothing.to(pixels.dtype))
-    return _at_the_border(crossings, _place(pixels, crossings), image[owner], covered)
+    return Crossings(ends[owner], steep[owner], line), image[owner]
 
 
 def _outline(pixels: Tensor, depth: Tensor, edges: Tensor, z_near: float) -> tuple[Tensor, Tensor]:
@@ -102,38 +112,35 @@ def _outline(pixels: Tensor, depth: Tensor, edges: Tensor, z_near: float) -> tup
     folded = side[..., 0] * side[..., 1] >= 0
     counts = (~has_two | folded) & ahead[:, edges[:, :2]].all(-1) & (start != end).any(-1)
     image, edge = counts.nonzero().unbind(1)
-    return edges[edge, :2].T + image * pixels.shape[1], image
+    return edges[edge, :2] + image[:, None] * pixels.shape[1], image
 
 
-def _at_the_border(crossings: Crossings, place: Tensor, image: Tensor, covered: Tensor) -> Crossings:
-    """The crossings between a covered and an uncovered pixel, with these pixels filled in."""
+def _border(pixels: Tensor, crossings: Crossings, image: Tensor, covered: Tensor) -> Border:
+    """The crossings between a covered and an uncovered pixel.
+
+    One on a pixel's centre is tried with both neighbours: the pixel may be the upper one of the border's pair.
+    """
     _, height, width = covered.shape
-    across = torch.where(crossings.steep, width, height)
-    keep = ((place >= 0) & (place.clamp(-1, max(height, width)).floor() + 1 < across)).nonzero()[:, 0]
-    kept, lower = crossings.take(keep), place[keep].floor().long()
-    x, y = torch.where(kept.steep, lower, kept.line), torch.where(kept.steep, kept.line, lower)
-    first = (image[keep] * height + y) * width + x
-    second = first + torch.where(kept.steep, 1, width)
+    place = _place(pixels, crossings).clamp(-2, max(height, width))
+    floor = place.floor().long()
+    on_centre = (place == floor).nonzero()[:, 0]
+    index = torch.cat([torch.arange(len(place), device=place.device), on_centre])
+    lower = torch.cat([floor, floor[on_centre] - 1])
+    inside = ((lower >= 0) & (lower + 1 < torch.where(crossings.steep, width, height)[index])).nonzero()[:, 0]
+    index, lower = index[inside], lower[inside]
+    steep, line = crossings.steep[index], crossings.line[index]
+    first = (image[index] * height + torch.where(steep, line, lower)) * width + torch.where(steep, lower, line)
+    second = first + torch.where(steep, 1, width)
     mask = covered.reshape(-1)
-    border = (mask[first] != mask[second]).nonzero()[:, 0]
-    first, second = first[border], second[border]
-    first_is_covered = mask[first]
-    kept = kept.take(border)
-    return Crossings(
-        kept.ends,
-        kept.steep,
-        kept.line,
-        torch.where(first_is_covered, first, second),
-        torch.where(first_is_covered, second, first),
-        torch.where(first_is_covered, 1.0, -1.0).to(kept.towards.dtype),
-    )
+    pair = torch.where(mask[first], first, second), torch.where(mask[first], second, first)
+    return Border(crossings.take(index), lower, mask[first], *pair).take((mask[first] != mask[second]).nonzero()[:, 0])
 
 
-def _winners(pixels: Tensor, crossings: Crossings) -> Crossings:
+def _winners(pixels: Tensor, border: Border) -> Border:
     """For each pair of pixels the crossing with the largest reach."""
-    pair = torch.stack([crossings.covered, crossings.uncovered], dim=1)
+    pair = torch.stack([border.covered, border.uncovered], dim=1)
     _, pair_of_crossing = torch.unique(pair, dim=0, return_inverse=True)
-    quantised = (_reach(pixels, crossings) * QUANTISED).long() + 1
+    quantised = (_reach(pixels, border) * QUANTISED).long() + 1
     keys = (quantised << 32) | torch.arange(len(quantised), device=pixels.device)
     best = keys.new_zeros(len(quantised)).scatter_reduce_(0, pair_of_crossing, keys, "amax")
-    return crossings.take(best[best > 0] & 0xFFFFFFFF)
+    return border.take(best[best > 0] & 0xFFFFFFFF)

@@ -50,4 +50,4 @@ def nan_where_broken(vertices: Float[Tensor, "b v c"]) -> Float[Tensor, " b"]:
     A rasteriser merely leaves such faces out, and a diverged model would look like an empty
     picture; added to the result, this lets the loss become nan and the training loop stop.
     """
-    return (vertices.detach() * 0).sum(dim=(1, 2))
+    return (vertices * 0).sum(dim=(1, 2))

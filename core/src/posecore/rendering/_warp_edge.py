@@ -1,9 +1,11 @@
 # mypy: ignore-errors
-# (Warp reads these annotations as its own types.)
+# (Warp reads these annotations as its own types; no_type_check keeps runtime type checkers away from them.)
 """Warp kernels: outline edges that move the hard mask's border to where it is between two pixel centres.
 
 `winners[image, 0, y, x]` is the pair of pixels (x, y), (x + 1, y); `winners[image, 1, y, x]` is (x, y), (x, y + 1).
 """
+
+from typing import no_type_check
 
 import warp as wp
 
@@ -16,6 +18,7 @@ EDGE_BITS = wp.constant(wp.int64(0xFFFFFFFF))
 
 
 @wp.struct
+@no_type_check
 class Edge:
     """An outline edge that is crossed by pixel rows (axis 0) or columns (axis 1); `major` runs across these lines."""
 
@@ -28,15 +31,20 @@ class Edge:
 
 
 @wp.struct
+@no_type_check
 class Crossing:
-    """Where an edge crosses a line: the lower pixel of the pair, its part of the way, and the place along the edge."""
+    """Where an edge crosses a line of pixels, and which part of the edge lies before."""
 
     along: float
+    place: float
     lower: int
-    fraction: float
+    """The pixel at or before the crossing."""
+    num_pairs: int
+    """1, or 2 where the crossing is on the pixel's centre, which then may be the upper one of the border's pair."""
 
 
 @wp.func
+@no_type_check
 def is_outline(
     image: int,
     edge: int,
@@ -64,6 +72,7 @@ def is_outline(
 
 
 @wp.func
+@no_type_check
 def place_edge(start: wp.vec2, end: wp.vec2):
     out = Edge()
     direction = end - start
@@ -84,17 +93,27 @@ def place_edge(start: wp.vec2, end: wp.vec2):
 
 
 @wp.func
+@no_type_check
 def cross_line(edge: Edge, line: int):
     out = Crossing()
     out.along = (float(line) - edge.major_0) / (edge.major_1 - edge.major_0)
     place = edge.minor_0 + out.along * (edge.minor_1 - edge.minor_0)
-    bounded = wp.clamp(place, -2.0, 1.0e9)
-    out.lower = int(wp.floor(bounded))
-    out.fraction = bounded - wp.floor(bounded)
+    out.place = wp.clamp(place, -2.0, 1.0e9)
+    out.lower = int(wp.floor(out.place))
+    out.num_pairs = wp.where(out.place == wp.floor(out.place), 2, 1)
     return out
 
 
+@wp.func
+@no_type_check
+def reach_of(place: float, lower: int, lower_is_covered: bool):
+    """How far the foreground reaches from the covered pixel (0) to the uncovered one (1)."""
+    fraction = place - float(lower)
+    return wp.where(lower_is_covered, fraction, 1.0 - fraction)
+
+
 @wp.kernel
+@no_type_check
 def choose_edges(
     first_image: int,
     first_row: int,
@@ -125,24 +144,22 @@ def choose_edges(
         line_last = last_pixel(high, 0, width)
     for line in range(line_begin, line_last + 1):
         crossing = cross_line(edge, line)
-        x = crossing.lower
-        y = line
-        x_next = crossing.lower + 1
-        y_next = line
-        if edge.axis == 1:
-            x = line
-            y = crossing.lower
-            x_next = line
-            y_next = crossing.lower + 1
-        if x >= 0 and x_next < width and y >= first_row and y < end_row and y_next < height:
-            lower_is_covered = covered[image, y, x]
-            if lower_is_covered != covered[image, y_next, x_next]:
-                reach = wp.where(lower_is_covered, crossing.fraction, 1.0 - crossing.fraction)
-                key = (wp.int64(reach * QUANTISED) + wp.int64(1)) << wp.int64(32)
-                wp.atomic_max(winners, image, edge.axis, y, x, key | wp.int64(index))
+        for pair in range(crossing.num_pairs):
+            lower = crossing.lower - pair
+            x = wp.where(edge.axis == 0, lower, line)
+            y = wp.where(edge.axis == 0, line, lower)
+            x_next = x + 1 - edge.axis
+            y_next = y + edge.axis
+            if x >= 0 and x_next < width and y >= first_row and y < end_row and y_next < height:
+                lower_is_covered = covered[image, y, x]
+                if lower_is_covered != covered[image, y_next, x_next]:
+                    reach = reach_of(crossing.place, lower, lower_is_covered)
+                    key = (wp.int64(reach * QUANTISED) + wp.int64(1)) << wp.int64(32)
+                    wp.atomic_max(winners, image, edge.axis, y, x, key | wp.int64(index))
 
 
 @wp.func
+@no_type_check
 def correction(
     image: int,
     axis: int,
@@ -160,12 +177,9 @@ def correction(
         return 0.0
     index = int(key & EDGE_BITS)
     edge = place_edge(pixels[image, int(edges[index, 0])], pixels[image, int(edges[index, 1])])
-    line = y
-    if axis == 1:
-        line = x
-    fraction = cross_line(edge, line).fraction
     lower_is_covered = covered[image, y, x]
-    reach = wp.where(lower_is_covered, fraction, 1.0 - fraction)
+    place = cross_line(edge, wp.where(axis == 0, y, x)).place
+    reach = reach_of(place, wp.where(axis == 0, x, y), lower_is_covered)
     pixel_is_covered = lower_is_covered == is_lower
     if pixel_is_covered == (reach > 0.5):
         return 0.0  # the pair's other pixel is the one that is partly covered
@@ -173,6 +187,7 @@ def correction(
 
 
 @wp.kernel
+@no_type_check
 def blend(
     first_image: int,
     first_row: int,
@@ -197,6 +212,7 @@ def blend(
 
 
 @wp.kernel
+@no_type_check
 def blend_gradient(
     first_image: int,
     first_edge: int,
@@ -229,25 +245,21 @@ def blend_gradient(
     line_last = last_pixel(wp.max(edge.major_0, edge.major_1), 0, lines)
     for line in range(line_begin, line_last + 1):
         crossing = cross_line(edge, line)
-        if crossing.lower >= 0 and crossing.lower + 1 < across:
-            x = crossing.lower
-            y = line
-            x_next = crossing.lower + 1
-            y_next = line
-            if edge.axis == 1:
-                x = line
-                y = crossing.lower
-                x_next = line
-                y_next = crossing.lower + 1
-            key = winners[image, edge.axis, y, x]
-            if key != wp.int64(0) and int(key & EDGE_BITS) == index:
-                lower_is_covered = covered[image, y, x]
-                reach = wp.where(lower_is_covered, crossing.fraction, 1.0 - crossing.fraction)
-                lower_is_moved = lower_is_covered == (reach <= 0.5)
-                upstream = wp.where(lower_is_moved, gradient[image, y, x], gradient[image, y_next, x_next])
-                towards = wp.where(lower_is_covered, upstream, -upstream)
-                sum_0 += (1.0 - crossing.along) * towards
-                sum_1 += crossing.along * towards
+        for pair in range(crossing.num_pairs):
+            lower = crossing.lower - pair
+            if lower >= 0 and lower + 1 < across:
+                x = wp.where(edge.axis == 0, lower, line)
+                y = wp.where(edge.axis == 0, line, lower)
+                key = winners[image, edge.axis, y, x]
+                if key != wp.int64(0) and int(key & EDGE_BITS) == index:
+                    lower_is_covered = covered[image, y, x]
+                    reach = reach_of(crossing.place, lower, lower_is_covered)
+                    upstream = gradient[image, y, x]
+                    if lower_is_covered != (reach <= 0.5):  # the upper pixel is the one that is moved
+                        upstream = gradient[image, y + edge.axis, x + 1 - edge.axis]
+                    towards = wp.where(lower_is_covered, upstream, -upstream)
+                    sum_0 += (1.0 - crossing.along) * towards
+                    sum_1 += crossing.along * towards
     start = wp.vec2(sum_0, -slope * sum_0)
     end = wp.vec2(sum_1, -slope * sum_1)
     if edge.axis == 1:

@@ -1,6 +1,8 @@
 # mypy: ignore-errors
-# (Warp reads these annotations as its own types.)
+# (Warp reads these annotations as its own types; no_type_check keeps runtime type checkers away from them.)
 """Warp kernels: the nearest face of each pixel."""
+
+from typing import no_type_check
 
 import warp as wp
 
@@ -10,6 +12,7 @@ wp.set_module_options({"enable_backward": False})
 
 
 @wp.kernel
+@no_type_check
 def draw_faces(
     first_image: int,
     first_row: int,
@@ -64,6 +67,7 @@ def draw_faces(
 
 
 @wp.kernel
+@no_type_check
 def resolve_faces(
     first_image: int,
     first_row: int,

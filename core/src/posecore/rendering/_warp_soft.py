@@ -1,6 +1,8 @@
 # mypy: ignore-errors
-# (Warp reads these annotations as its own types.)
+# (Warp reads these annotations as its own types; no_type_check keeps runtime type checkers away from them.)
 """Warp kernels: the soft silhouette's log transparency and its gradient."""
+
+from typing import no_type_check
 
 import warp as wp
 
@@ -13,6 +15,7 @@ FIXED_POINT = wp.constant(68719476736.0)  # 2^36
 
 
 @wp.struct
+@no_type_check
 class Face:
     """A face on the screen; the lines give outward distances in pixels."""
 
@@ -28,6 +31,7 @@ class Face:
 
 
 @wp.struct
+@no_type_check
 class Nearest:
     """The edge nearest to a pixel; `exponent` is -delta / sigma, `end_0` and `end_1` are corner numbers."""
 
@@ -41,12 +45,14 @@ class Nearest:
 
 
 @wp.func
+@no_type_check
 def outward(line: Line, orientation: float):
     line.scale *= -orientation / wp.length(line.direction)
     return line
 
 
 @wp.func
+@no_type_check
 def read_face(
     image: int,
     face: int,
@@ -76,12 +82,14 @@ def read_face(
 
 
 @wp.func
+@no_type_check
 def along_segment(start: wp.vec2, end: wp.vec2, p: wp.vec2):
     direction = end - start
     return wp.clamp(wp.dot(p - start, direction) / wp.dot(direction, direction), 0.0, 1.0)
 
 
 @wp.func
+@no_type_check
 def nearest_edge(face: Face, p: wp.vec2, reach: float, inverse_sigma: float):
     """The nearest edge of a pixel within `reach` (pixels); the edge numbers are those of its two corners."""
     out = Nearest()
@@ -122,6 +130,7 @@ def nearest_edge(face: Face, p: wp.vec2, reach: float, inverse_sigma: float):
 
 
 @wp.func
+@no_type_check
 def squared_distance(face: Face, p: wp.vec2):
     ab = p - face.a - along_segment(face.a, face.b, p) * (face.b - face.a)
     bc = p - face.b - along_segment(face.b, face.c, p) * (face.c - face.b)
@@ -130,11 +139,13 @@ def squared_distance(face: Face, p: wp.vec2):
 
 
 @wp.func
+@no_type_check
 def softplus(x: float):
     return wp.max(x, 0.0) + wp.log(1.0 + wp.exp(-wp.abs(x)))
 
 
 @wp.kernel
+@no_type_check
 def accumulate(
     first_image: int,
     first_row: int,
@@ -177,6 +188,7 @@ def accumulate(
 
 
 @wp.kernel
+@no_type_check
 def accumulate_gradient(
     first_image: int,
     first_face: int,

@@ -121,6 +121,16 @@ def test_evaluation_sees_each_sample_once_over_all_ranks(count, world_size, work
     assert seen == alone
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="memory is pinned for a CUDA device, and there is none")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_of_dataclasses_arrive_pinned_when_asked(workers):
+    sampler = GlobalBatchSampler(8, 4, seed=0)
+    loader = make_loader(Noise(8), sampler, collate, workers=workers, seed=0, pin_memory=True)
+    assert all(batch.index.is_pinned() and batch.noise.is_pinned() for batch in loader.epoch(0))
+    loader.close()
+
+
 def test_a_source_and_a_sampler_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="the source has 3 samples, the sampler draws from 4"):
         make_loader(Noise(3), GlobalBatchSampler(4, 1, 0), collate, workers=0, seed=0)

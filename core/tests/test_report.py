@@ -148,7 +148,7 @@ def test_a_section_travels_as_a_file_with_its_pictures_beside_it(tmp_path):
     path = write_section(section, tmp_path / "out" / "section.json")
     assert json.loads(path.read_text())["pictures"][0]["path"] == "../pictures/a.png"
     assert write_index("x", [read_section(path)]) == write_index("x", [section])
-    path.write_text('{"name": "smil", "headin": "x"}')
+    path.write_text('{"name": "smil", "headline": "x"}')
     with pytest.raises(InputError, match=r"section\.json: heading: Field required"):
         read_section(path)
     with pytest.raises(InputError, match="cannot be read: No such file"):

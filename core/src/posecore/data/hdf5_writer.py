@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -68,7 +68,7 @@ class Hdf5Writer:
             os.fsync(file.fileno())
         self._unfinished.replace(self.path)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Hdf5Writer":
         return self
 
     def __exit__(

@@ -4,7 +4,7 @@ import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from posecore.errors import InputError
 Collate = Callable[[list[Any]], Any]
 
 
+@runtime_checkable
 class Source(Protocol):
     """A map-style dataset whose random draws come from the generator that it is handed (training.SampleSource)."""
 

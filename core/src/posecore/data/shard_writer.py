@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from posecore.data.shard_fields import encode_field
 from posecore.data.shard_index import scan, write_index
@@ -71,7 +71,7 @@ class ShardWriter:
         if self._tar is not None:
             self._finish_shard()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(

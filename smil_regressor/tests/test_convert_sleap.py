@@ -12,12 +12,13 @@ import sleap_io
 
 from posecore.bodymodel import BodyModel
 from posecore.errors import InputError
-from smil_regressor.calibration import RigCamera, write_calibration
+from smil_regressor.calibration import RigCamera, read_calibration, write_calibration
 from smil_regressor.data.converters.convert import convert_sleap
 from smil_regressor.data.converters.notes import Notes
 from smil_regressor.data.converters.session import camera_names, find_sessions, open_session
+from smil_regressor.data.converters.session_rig import check_session, refine_session, triangulate_session
 from smil_regressor.data.converters.session_view import SleapOptions
-from smil_regressor.data.converters.sleap import check_session, find_outliers, first_view_frame, iter_sleap
+from smil_regressor.data.converters.sleap import find_outliers, first_view_frame, iter_sleap
 from smil_regressor.data.converters.tracks import read_points3d, read_tracks
 from smil_regressor.data.converters.video import iter_frames
 from smil_regressor.data.converters.views import View
@@ -445,6 +446,36 @@ def test_frames_come_in_order_and_a_video_that_is_too_short_is_told(tmp_path: Pa
     np.testing.assert_allclose(peaks, [20, 80, 110], atol=2)
     with pytest.raises(InputError, match="the video ends at frame 5; the labels ask for frame 7"):
         list(iter_frames(tmp_path / "v.mp4", [1, 7]))
+
+
+def test_a_session_is_triangulated_from_its_tracks_into_a_file_that_is_read_again(tmp_path: Path) -> None:
+    points = write_session(tmp_path / "s1", world=False)
+    session = open_session(tmp_path / "s1")
+    assert session.points3d is None
+    done = triangulate_session(session, tmp_path / "s1" / "points3d.h5")
+    assert done.share == 1
+    np.testing.assert_allclose(read_points3d(done.path)[:, 0], points, atol=1e-3)
+    assert all(camera.reprojection_px < 0.01 for camera in done.report.cameras)
+    assert read(tmp_path / "s1")[0].has_keypoints_world.all()
+    two = triangulate_session(session, tmp_path / "two.h5", exclude=["mid"])
+    np.testing.assert_allclose(read_points3d(two.path)[:, 0], points, atol=1e-3)
+    with pytest.raises(InputError, match="there is no camera front"):
+        triangulate_session(session, tmp_path / "x.h5", exclude=["front"])
+    with pytest.raises(InputError, match="fewer than two calibrated cameras are left"):
+        triangulate_session(session, tmp_path / "x.h5", exclude=["mid", "top"])
+
+
+def test_a_sessions_cameras_are_refined_into_a_new_calibration(tmp_path: Path) -> None:
+    write_session(tmp_path / "s1")
+    knocked = rig()
+    moved = knocked[1].cam_from_world.copy()
+    moved[:3, 3] += [1.0, -1.0, 2.0]
+    knocked[1] = replace(knocked[1], cam_from_world=moved)
+    write_calibration(knocked, tmp_path / "s1" / "calibration.toml")
+    refined = refine_session(open_session(tmp_path / "s1"), tmp_path / "new.toml")
+    assert refined.before_px.max() > 0.3
+    assert refined.after_px.max() < 0.05
+    assert [camera.name for camera in read_calibration(tmp_path / "new.toml")] == ["back", "mid", "top"]
 
 
 def test_the_real_session_lies_on_the_animal_without_its_wrong_camera(real_data: Path) -> None:

@@ -16,8 +16,9 @@ from smil_regressor.data.converters.joints import read_joint_lookup, read_shape_
 from smil_regressor.data.converters.notes import Notes
 from smil_regressor.data.converters.replicant import iter_replicant, replicant_cameras
 from smil_regressor.data.converters.session import Session, camera_names, find_sessions
+from smil_regressor.data.converters.session_rig import check_session
 from smil_regressor.data.converters.session_view import SleapOptions
-from smil_regressor.data.converters.sleap import check_session, iter_sleap
+from smil_regressor.data.converters.sleap import iter_sleap
 from smil_regressor.data.hdf5_multiview import MultiViewWriter
 from smil_regressor.data.hdf5_singleview import SingleViewWriter
 from smil_regressor.data.sample import Sample

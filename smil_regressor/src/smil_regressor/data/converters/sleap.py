@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from posecore.errors import InputError
-from smil_regressor.calibration import RigReport, check_rig
 from smil_regressor.data.converters.joints import match_joints
 from smil_regressor.data.converters.notes import Notes
 from smil_regressor.data.converters.session import Session
 from smil_regressor.data.converters.session_view import SessionView, SleapOptions, open_view
-from smil_regressor.data.converters.tracks import read_points3d, read_tracks
+from smil_regressor.data.converters.tracks import read_points3d
 from smil_regressor.data.converters.video import iter_frames, video_length
 from smil_regressor.data.converters.views import BodyLabels, View, build_sample, crop_view
 from smil_regressor.data.sample import Sample
@@ -71,23 +70,6 @@ def iter_sleap(
         slots, world = first_view_frame([kept.get(name) for name in cameras], world)
         labels = BodyLabels(keypoints_world=world, num_betas=num_betas, betas=betas)
         yield build_sample(key, session.name, frame, slots, options.resolution, labels)
-
-
-def check_session(session: Session, track: str | None = None) -> RigReport | None:
-    """The rig's verdict on itself from the session's tracks; None where fewer than two cameras are calibrated."""
-    views = [(rig, files) for files in session.cameras if (rig := session.rig_camera(files.name)) is not None]
-    if len(views) < 2:
-        return None
-    points = [read_tracks(files.tracks).select(track) for _, files in views]
-    frames = min(len(one.points_px) for one in points)
-    points2d = np.stack([one.points_px[:frames].reshape(-1, 2) for one in points])
-    points3d = None
-    if session.points3d is not None:
-        rows = read_points3d(session.points3d)[:frames, points[0].index]
-        padded = np.full((frames, *rows.shape[1:]), np.nan)
-        padded[: len(rows)] = rows
-        points3d = padded.reshape(-1, 3) if padded.shape[1] == points[0].points_px.shape[1] else None
-    return check_rig([rig for rig, _ in views], points2d, points3d)
 
 
 def find_outliers(points: Float[np.ndarray, "j 3"]) -> Bool[np.ndarray, " j"]:

@@ -33,20 +33,23 @@ def triangulate(
     if not bool((weights >= 0).all()):
         raise ValueError("weights: negative or NaN; 0 leaves an observation out")
     dtype = pixels.dtype
+    weights = weights.double().mT  # (n v): a point's observations lie together from here on
     used = weights > 0
-    pixels = torch.where(used[..., None], pixels, 0).double()
-    weights = weights.double()
-    projections = _metric(projections.double(), used.any(-1))
-    origin = _mean_centre(projections, used.any(-1))
-    slopes, offsets = _equations(pixels, projections, origin)
-    solvable = (used.sum(-2) >= 2) & (_spread(pixels, projections, used) >= math.sin(math.radians(min_angle_deg)) ** 2)
-    points = torch.zeros_like(pixels[..., 0, :, :])
+    pixels = torch.where(used[..., None], pixels.transpose(-3, -2), 0).double()
+    projections = _metric(projections.double(), used.any(-2))
+    origin = _mean_centre(projections, used.any(-2))
+    shifted = projections[..., 3] + (projections[..., :3] @ origin[..., None])[..., 0]
+    projections = torch.cat((projections[..., :3], shifted[..., None]), -1)  # of points measured from the origin
+
+    wide = _spread(pixels, projections[..., :3], used) >= math.sin(math.radians(min_angle_deg)) ** 2
+    solvable = (used.sum(-1) >= 2) & wide
+    rows = _rows(pixels, projections)
     row_weights = weights
     for _ in range(passes):
-        points = _solve(slopes, offsets, row_weights, solvable)
-        depth = _depth(points, projections, origin)
+        points = _solve(rows, row_weights, solvable)
+        depth = points @ projections[..., 2, :3].mT + projections[..., None, :, 2, 3]
         row_weights = weights / torch.where(used & (depth > 0), depth, 1) ** 2
-    in_front = ((depth > 0) | ~used).all(-2)
+    in_front = ((depth > 0) | ~used).all(-1)
     return (points + origin).to(dtype), solvable & in_front
 
 
@@ -68,47 +71,38 @@ def _mean_centre(projections: Tensor, view_used: Tensor) -> Tensor:
     return mean
 
 
-def _equations(pixels: Tensor, projections: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows `slope . X + offset` of every observation (v n 2), for X measured from the origin, in units of depth.
+def _rows(pixels: Tensor, projections: Tensor) -> Tensor:
+    """The equations `row . (X, 1) = 0` (n v 2 4).
 
-    Dividing by the focal length brings the rows to unit length, so that views with long lenses do not outvote others.
+    Dividing by the focal length brings them to unit length, so that views with long lenses do not outvote the others.
     """
-    shifted = projections[..., 3] + (projections[..., :3] @ origin[..., None])[..., 0]
-    rows = torch.cat((projections[..., :3], shifted[..., None]), -1)
-    focal = torch.linalg.det(projections[..., :3]).sqrt()[..., None, None, None]
-    equations = (pixels[..., None] * rows[..., None, 2:, :] - rows[..., None, :2, :]) / focal
-    return equations[..., :3], equations[..., 3]
+    focal = torch.linalg.det(projections[..., :3]).sqrt()
+    scaled = (projections / focal[..., None, None])[..., None, :, :, :]
+    rows: Tensor = pixels[..., None] * scaled[..., 2:, :] - scaled[..., :2, :]
+    return rows
 
 
-def _solve(slopes: Tensor, offsets: Tensor, weights: Tensor, solvable: Tensor) -> Tensor:
+def _solve(rows: Tensor, weights: Tensor, solvable: Tensor) -> Tensor:
     """Minimise the weighted squares of all rows; zero, with zero gradient, where a point is not solvable."""
-    weighted = slopes * weights[..., None, None]
-    normal = torch.einsum("...vnri,...vnrj->...nij", weighted, slopes)
-    right = -torch.einsum("...vnri,...vnr->...ni", weighted, offsets)
-    eye = torch.eye(3, dtype=slopes.dtype, device=slopes.device)
-    ridge = RIDGE / 3 * normal.diagonal(dim1=-2, dim2=-1).sum(-1)
-    normal = torch.where(solvable[..., None, None], normal + ridge[..., None, None] * eye, eye)
-    points: Tensor = torch.linalg.solve(normal, torch.where(solvable[..., None], right, 0))
+    weighted = (rows * weights[..., None, None]).flatten(-3, -2)
+    normal = weighted.mT @ rows.flatten(-3, -2)  # (n 4 4): the 3x3 system and, in the last column, minus its right side
+    eye = torch.eye(3, dtype=rows.dtype, device=rows.device)
+    ridge = RIDGE / 3 * normal.diagonal(dim1=-2, dim2=-1)[..., :3].sum(-1)
+    left = torch.where(solvable[..., None, None], normal[..., :3, :3] + ridge[..., None, None] * eye, eye)
+    points: Tensor = torch.linalg.solve(left, torch.where(solvable[..., None], -normal[..., :3, 3], 0))
     return points
 
 
-def _depth(points: Tensor, projections: Tensor, origin: Tensor) -> Tensor:
-    """Depth of every point in every view (v n); points are measured from the origin."""
-    world = (points + origin)[..., None, :, :]
-    return (world @ projections[..., 2, :3, None])[..., 0] + projections[..., 2, 3, None]
-
-
 @torch.no_grad()
-def _spread(pixels: Tensor, projections: Tensor, used: Tensor) -> Tensor:
+def _spread(pixels: Tensor, matrices: Tensor, used: Tensor) -> Tensor:
     """Squared sine of the angle between two rays that would fix a point as well as all used rays do.
 
     For unit directions d the matrix `I - mean(d d^T)` has determinant `sin^2(angle) / 4` for two rays.
     """
-    homogeneous = torch.cat((pixels, torch.ones_like(pixels[..., :1])), -1)
-    rays = torch.linalg.solve(projections[..., :3], homogeneous.mT).mT
-    directions = used[..., None] * torch.nn.functional.normalize(rays, dim=-1)
-    count = used.sum(-2).clamp(min=1)[..., None, None]
-    mean = torch.einsum("...vni,...vnj->...nij", directions, directions) / count
+    back = torch.linalg.inv(matrices)[..., None, :, :, :]
+    rays = back[..., 2] + pixels[..., :1] * back[..., 0] + pixels[..., 1:] * back[..., 1]
+    directions = torch.nn.functional.normalize(rays, dim=-1) * used[..., None]
+    mean = directions.mT @ directions / used.sum(-1).clamp(min=1)[..., None, None]
     eye = torch.eye(3, dtype=pixels.dtype, device=pixels.device)
     spread: Tensor = 4 * torch.linalg.det(eye - mean)
     return spread

@@ -1,7 +1,6 @@
 """Shared fixtures: the reference vectors and the real models where they are at hand."""
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,10 +46,10 @@ def real_data() -> Path:
 def insect(tmp_path_factory):
     """The procedural insect as a body model."""
     from posecore.bodymodel import read_model
-    from smil_regressor.data.insect import insect_arrays
+    from smil_regressor.data.insect import write_insect
 
     path = tmp_path_factory.mktemp("insect") / "insect.pkl"
-    path.write_bytes(pickle.dumps(insect_arrays(), protocol=4))
+    write_insect(path)
     return read_model(path)
 
 

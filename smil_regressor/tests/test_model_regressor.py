@@ -63,6 +63,20 @@ def test_what_a_masked_view_shows_changes_nothing(truth, insect, head, context):
     assert (changed.betas - plain.betas).abs().max() > 1e-6
 
 
+@pytest.mark.parametrize("context", ["fused", "patches"])
+def test_padding_with_masked_views_changes_nothing(truth, insect, context):
+    batch, _ = truth(b=2, v=3, size=64)
+    model = loosen(multi_view(insect, decoder_context=context))
+    names = ("images", "view_mask", "camera_slots", "K", "cam_from_world", "has_camera", "native_size_wh")
+    for views in (1, 2):
+        mask = batch.view_mask & (torch.arange(3) < views)
+        padded = model(replace(batch, view_mask=mask, camera_slots=torch.where(mask, batch.camera_slots, -1)))
+        cut = model(replace(batch, **{name: getattr(batch, name)[:, :views] for name in names}))
+        for name in (*BODY_VALUES, *CAMERA_VALUES):
+            value = getattr(padded, name)[:, :views] if name in CAMERA_VALUES else getattr(padded, name)
+            torch.testing.assert_close(value, getattr(cut, name), rtol=1e-5, atol=1e-5)
+
+
 def test_a_sample_without_a_valid_view_is_finite(truth, insect):
     batch, _ = truth(b=2, v=3, size=64)
     none = torch.zeros_like(batch.view_mask)

@@ -132,4 +132,4 @@ def _unet(name: str, pretrained: bool, weights: Path | None, resolution: int, ch
 
 def _mean_std(trunk: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
     stored: Any = getattr(trunk, "pretrained_cfg", None) or {}
-    return tuple(stored.get("mean", HALF)), tuple(stored.get("std", HALF))
+    return tuple(map(float, stored.get("mean", HALF))), tuple(map(float, stored.get("std", HALF)))

@@ -1,7 +1,7 @@
 """What the networks take and give."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -12,6 +12,7 @@ from smil_regressor.model.camera_head import FovCameras
 from smil_regressor.model.state import BodyParameters
 
 
+@runtime_checkable
 class ViewInputs(Protocol):
     """The part of a batch that the networks read: `smil_regressor.data.sample.Batch`, or `Views`."""
 

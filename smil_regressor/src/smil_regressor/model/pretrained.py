@@ -3,7 +3,7 @@
 import difflib
 import json
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,14 +44,6 @@ def _overlay(path: Path) -> dict[str, Any]:
     return overlay
 
 
-@overload
-def create_timm(
-    name: str, pretrained: bool, weights: Path | None, features_only: Literal[False], **options: Any
-) -> nn.Module: ...
-@overload
-def create_timm(
-    name: str, pretrained: bool, weights: Path | None, features_only: bool, **options: Any
-) -> nn.Module: ...
 def create_timm(name: str, pretrained: bool, weights: Path | None, features_only: bool, **options: Any) -> nn.Module:
     """A timm model without classifier: random, with hub weights, or with local weights (file or hub folder)."""
     import timm

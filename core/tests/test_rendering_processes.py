@@ -104,7 +104,7 @@ if __name__ == "__main__":
 def test_spawned_workers_draw_what_the_parent_draws(tmp_path):
     script = tmp_path / "spawn.py"
     script.write_text(SPAWN)
-    done = subprocess.run([sys.executable, "-P", str(script)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-P", str(script)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -114,5 +114,5 @@ def test_nothing_is_printed_at_the_first_use_and_importing_the_package_leaves_wa
         "import sys, posecore.rendering as r; assert 'warp' not in sys.modules;"
         "import torch; r.rasterize(torch.zeros(1, 3, 3), torch.tensor([[0, 1, 2]]), torch.eye(3)[None], (4, 4))"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

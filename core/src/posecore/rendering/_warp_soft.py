@@ -6,11 +6,12 @@ from typing import no_type_check
 
 import warp as wp
 
+from posecore.rendering import _soft
 from posecore.rendering._warp_common import Line, first_pixel, is_in_front, last_pixel, line_through, side
 
 wp.set_module_options({"enable_backward": False})
 
-OPAQUE = wp.constant(20.0)
+OPAQUE = wp.constant(_soft.OPAQUE)
 FIXED_POINT = wp.constant(68719476736.0)  # 2^36
 
 

@@ -187,6 +187,7 @@ class MeshScaling(Config):
 
     allow_mesh_scaling: bool = True
     init_mesh_scale: PositiveFloat = 1.0
+    """Where the factor starts, relative to the median size of the data's bodies over that of the body model."""
     use_log_scale: bool = True
     """Predict the logarithm of the factor."""
 

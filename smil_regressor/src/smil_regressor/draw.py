@@ -5,6 +5,7 @@ All functions take and return RGB uint8 and leave their input as it is; points a
 
 import colorsys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -148,3 +149,13 @@ def _drawable(
 def _fixed(point: Float[np.ndarray, " 2"]) -> tuple[int, int]:
     x, y = (round(float(value) * 2**SUBPIXEL) for value in point)
     return x, y
+
+
+def write_picture(path: Path, image: Picture) -> None:
+    """Write a PNG (or what the suffix says).
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if not cv2.imwrite(str(path), image[..., ::-1]):
+        raise OSError(f"{path}: the picture cannot be written")

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from posecore.bodymodel import BodyArrays, BodyModel
+
 Variant = Literal["simple", "full"]
 Vector = Float[np.ndarray, " 3"]
 
@@ -77,6 +79,28 @@ def write_insect(path: Path, variant: Variant = "simple", pose_blend: bool = Fal
     path.write_bytes(pickle.dumps(insect_arrays(variant, pose_blend), protocol=2))
 
 
+def insect_body(variant: Variant = "simple") -> BodyModel:
+    """The procedural insect as a body model, the same as reading the file that `write_insect` writes."""
+    raw = insect_arrays(variant)
+    return BodyModel(
+        BodyArrays(
+            template=raw["v_template"],
+            faces=raw["f"],
+            weights=raw["weights"],
+            parents=raw["kintree_table"][0],
+            joint_names=tuple(raw["J_names"]),
+            shapedirs=raw["shapedirs"],
+            joint_regressor=raw["J_regressor"],
+            joints=raw["J"],
+            scaledirs=raw["scaledirs"],
+            transdirs=raw["transdirs"],
+            shape_cov=raw["shape_cov"],
+            shape_mean=raw["shape_mean_betas"],
+            sym_verts=raw["sym_verts"],
+        )
+    )
+
+
 def part_of_joint(name: str) -> str:
     """thorax, abdomen, head, leg, antenna, mandible, wing or, in other animals, other: for colours and pose ranges."""
     if name == "b_t":
@@ -102,7 +126,7 @@ def _anatomy(variant: Variant) -> Anatomy:
     segments = ["1"] if variant == "simple" else ["1", "2", "3"]
     for side, sign in (("r", -1.0), ("l", 1.0)):
         path = np.array([[0.72, sign * 0.06, 0.07], [1.3, sign * 0.38, 0.3]])
-        _limb(joints, parents, tubes, [f"an_{s}_{side}" for s in segments], "b_h", path, (0.022, 0.008), "antenna", 6)
+        _limb(joints, parents, tubes, [f"an_{s}_{side}" for s in segments], "b_h", path, (0.03, 0.014), "antenna", 6)
     if variant == "full":
         for side, sign in (("r", -1.0), ("l", 1.0)):
             jaw = np.array([[0.8, sign * 0.05, -0.04], [0.95, sign * 0.02, -0.09]])
@@ -142,7 +166,7 @@ def _leg(
         hip, claw = foot - knee, np.array([0.1 * forward, sign * 0.08, -0.02])
         path = np.array([base, base + 0.12 * (knee - base), base + 0.24 * (knee - base), knee,
                          knee + 0.75 * hip, foot, foot + claw])  # fmt: skip
-    _limb(joints, parents, tubes, names, "b_t", path, (0.045, 0.014), "leg", 8)
+    _limb(joints, parents, tubes, names, "b_t", path, (0.06, 0.022), "leg", 8)
 
 
 def _limb(

@@ -56,7 +56,7 @@ def random_rig(rng: np.random.Generator, views: int, extent: float, size_hw: tup
         [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], 1
     )
     targets = rng.normal(0, 0.04 * extent, (views, 3))
-    focal = distance / (1.7 * extent) * min(size_hw)
+    focal = distance / (1.25 * extent) * min(size_hw)
     K = np.zeros((views, 3, 3))
     K[:, 0, 0], K[:, 1, 1], K[:, 2, 2] = focal, focal * rng.uniform(0.97, 1.03, views), 1
     K[:, 0, 2] = (width - 1) / 2 + rng.uniform(-0.04, 0.04, views) * width
@@ -73,13 +73,13 @@ def random_pose(
     axis_angles = spread[:, None] * np.clip(rng.normal(size=(len(joint_names), 3)), -2, 2)
     yaw = np.radians(rng.uniform(-yaw_range_deg, yaw_range_deg))
     axis_angles[0] = [*rng.normal(0, 0.08, 2), yaw]
-    translation = extent * np.array([*rng.uniform(-0.22, 0.22, 2), rng.uniform(-0.02, 0.06)])
+    translation = extent * np.array([*rng.uniform(-0.15, 0.15, 2), rng.uniform(-0.02, 0.06)])
     return Pose(axis_angles, np.clip(rng.normal(0, 0.8, num_betas), -2, 2), translation)
 
 
 def random_props(rng: np.random.Generator, extent: float, floor: float, distractors: int) -> Props:
     """A mottled round floor below the animal and a few pebbles on it."""
-    parts = [_floor(rng, 1.7 * extent, floor)]
+    parts = [_floor(rng, 2.2 * extent, floor)]
     parts += [_pebble(rng, extent, floor) for _ in range(distractors)]
     offsets = np.cumsum([0, *(len(p.vertices) for p in parts[:-1])])
     return Props(
@@ -126,7 +126,7 @@ def _look_at(eye: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]) -> F
     return cam_from_world
 
 
-def _floor(rng: np.random.Generator, radius: float, height: float, rings: int = 22, sectors: int = 48) -> Props:
+def _floor(rng: np.random.Generator, radius: float, height: float, rings: int = 28, sectors: int = 48) -> Props:
     angle = 2 * np.pi * np.arange(sectors) / sectors
     distance = radius * (np.arange(1, rings + 1) / rings)
     grid = distance[:, None, None] * np.stack([np.cos(angle), np.sin(angle)], 1)

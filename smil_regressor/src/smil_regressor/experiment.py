@@ -1,0 +1,175 @@
+"""One training run from its configuration: files are found and checked, then the loop runs."""
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from posecore.bodymodel import BodyModel
+from posecore.errors import InputError
+from posecore.report import write_report
+from posecore.training import fit
+from smil_regressor.assembly import Facts, find_file, read_body
+from smil_regressor.config import SmilConfig
+from smil_regressor.data.mixing import RunData, open_run_data
+from smil_regressor.data.splits import write_split
+from smil_regressor.data.statistics import dataset_statistics
+from smil_regressor.evaluate import SPLIT_FILE
+from smil_regressor.predict import BODY_FILE
+from smil_regressor.task import SmilTask, fit_config
+
+logger = logging.getLogger(__name__)
+
+REACH_FACTOR = 3.0
+"""Camera translations may be so many times the median distance: heads are bounded by it."""
+
+
+def run_folder(config: SmilConfig, run_dir: Path | None) -> Path:
+    """`--run-dir`, or runs/<output.checkpoint_dir>."""
+    return run_dir or Path("runs") / config.output.checkpoint_dir
+
+
+def train(
+    config: SmilConfig,
+    folders: Sequence[Path],
+    run_dir: Path | None = None,
+    resume: str | None = None,
+    *,
+    master_port: int | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any] | None:
+    """Train a configuration.
+
+    Args:
+        folders: Where relative paths in the configuration are looked for, after the working folder.
+        resume: As `posecore.training.fit`.
+        dry_run: Open and check everything, build the network, train nothing.
+
+    Returns:
+        Where the run is and how it ended.
+
+    Raises:
+        InputError: A file is missing or damaged, or the configuration does not fit the data.
+    """
+    if master_port is not None:
+        os.environ["MASTER_PORT"] = str(master_port)
+    folder = run_folder(config, run_dir)
+    task = open_task(config, folders)
+    if dry_run:
+        network = task.build_model()
+        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        return {"run_dir": str(folder), "dry_run": True, "trained_parameters": trained} | _sizes(task.data)
+    _keep_inputs(task, folder)
+    outcome = fit(task, fit_config(task.config), folder, resume)
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+        return None
+    if outcome.was_preempted:
+        return {"run_dir": str(folder), "step": outcome.step, "preempted": True}
+    report = write_report(folder)
+    return {
+        "run_dir": str(folder),
+        "step": outcome.step,
+        "epoch": outcome.epoch,
+        "validation": outcome.metrics,
+        "best_checkpoint": None if outcome.best_checkpoint is None else str(outcome.best_checkpoint),
+        "report": str(report),
+    }
+
+
+def open_task(config: SmilConfig, folders: Sequence[Path] = ()) -> SmilTask:
+    """Find and check all files of a configuration; nothing is trained."""
+    config = _with_found_files(config, folders)
+    body, sha256 = read_body(config, folders)
+    _tell_accepted(config)
+    data = open_run_data(config, body)
+    start = _starting_weights(config, folders)
+    facts = gather_facts(config, data, body, sha256, camera_in_state=_is_original(start) and config.mode == "multiview")
+    return SmilTask(config, body, data, facts, folders, start)
+
+
+def gather_facts(
+    config: SmilConfig, data: RunData, body: BodyModel, smal_sha256: str | None, camera_in_state: bool = False
+) -> Facts:
+    """What the network takes from the training data: cameras, typical distances, the body's size and place."""
+    statistics = dataset_statistics(data.train)
+    distance = statistics.camera_distance or 1.0
+    template = body.template
+    model_extent = float((template.amax(0) - template.amin(0)).norm())
+    extent = statistics.body_extent
+    place = statistics.translation
+    return Facts(
+        camera_order=tuple(data.whole.camera_order),
+        joint_names=tuple(body.joint_names),
+        num_betas=body.num_betas,
+        fov_deg=statistics.fov_y_deg or 30.0,
+        camera_distance=distance,
+        camera_reach=REACH_FACTOR * distance,
+        body_scale=1.0 if extent is None else round(extent / model_extent, 3),
+        place=(0.0, 0.0, 0.0) if place is None else tuple(float(x) for x in place),
+        camera_in_state=camera_in_state,
+        world_scale=data.whole.world_scale,
+        smal_sha256=smal_sha256,
+    )
+
+
+def _with_found_files(config: SmilConfig, folders: Sequence[Path]) -> SmilConfig:
+    """The configuration with paths that exist."""
+    changes: dict[str, Any] = {}
+    if config.dataset.data_path is not None and not config.multi_dataset.enabled:
+        found = find_file(config.dataset.data_path, "dataset.data_path", folders)
+        changes["dataset"] = config.dataset.model_copy(update={"data_path": found})
+    if config.smal_model.smal_file is not None:
+        found = find_file(config.smal_model.smal_file, "smal_model.smal_file", folders)
+        changes["smal_model"] = config.smal_model.model_copy(update={"smal_file": found})
+    if config.multi_dataset.enabled:
+        datasets = [
+            d.model_copy(update={"path": find_file(d.path, f"multi_dataset.datasets.{d.name}.path", folders)})
+            if d.enabled
+            else d
+            for d in config.multi_dataset.datasets
+        ]
+        changes["multi_dataset"] = config.multi_dataset.model_copy(update={"datasets": datasets})
+    return config.model_copy(update=changes)
+
+
+def _starting_weights(config: SmilConfig, folders: Sequence[Path]) -> Path | None:
+    """The file or folder of `training.resume_checkpoint`, found."""
+    named = config.training.resume_checkpoint
+    if named is None:
+        return None
+    try:
+        found = find_file(named, "training.resume_checkpoint", folders)
+    except InputError as error:
+        raise InputError(f"{error}; remove the field, or give --resume-checkpoint none, to begin without it") from None
+    if _is_original(found) and config.model.rot6d_convention != "rows":
+        raise InputError(
+            f"training.resume_checkpoint: {found} is of the original, which needs model.rot6d_convention rows"
+        )
+    return found
+
+
+def _is_original(checkpoint: Path | None) -> bool:
+    return checkpoint is not None and checkpoint.suffix in (".pth", ".pt")
+
+
+def _tell_accepted(config: SmilConfig) -> None:
+    if config.model.use_unity_prior:
+        logger.warning("model.use_unity_prior belongs to the legacy dog model; it has no effect on this body model")
+
+
+def _keep_inputs(task: SmilTask, folder: Path) -> None:
+    """Copy the body model and write the split beside the checkpoints: with them a run folder is all that is needed."""
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    source = task.config.smal_model.smal_file
+    if source is not None and not (folder / BODY_FILE).exists():
+        shutil.copyfile(source, folder / BODY_FILE)
+    dataset, seed = task.config.dataset, task.config.training.seed
+    write_split(folder / SPLIT_FILE, task.data.split, task.data.whole, dataset.split_by, seed)
+
+
+def _sizes(data: RunData) -> dict[str, int]:
+    return {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}

@@ -1,0 +1,336 @@
+"""From pictures, videos, sessions and data files to parameters, overlays and meshes on disk."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from posecore.data.images import decode_image
+from posecore.errors import InputError
+from posecore.rendering import rasterize, shade_raster
+from smil_regressor.animation import smooth_poses, write_animation
+from smil_regressor.calibration import RigCamera, read_calibration, undistort_image
+from smil_regressor.data.converters.session import open_session
+from smil_regressor.data.converters.video import iter_frames, video_length
+from smil_regressor.data.files import open_file
+from smil_regressor.draw import PREDICTION, Picture, draw_mesh_overlay, draw_skeleton, tile, write_picture
+from smil_regressor.predict import LoadedNetwork, Poses, Predictor, View
+
+logger = logging.getLogger(__name__)
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v")
+DATA = (".h5", ".hdf5")
+MESH_COLOR = (0.95, 0.65, 0.3)
+SHEET_HEIGHT = 360
+
+MeshFormat = Literal["obj", "ply", "glb"]
+Mode = Literal["auto", "frames", "views"]
+Moment = tuple[str, list[View]]
+
+
+def predict_files(
+    checkpoint: Path,
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    calibration: Path | None = None,
+    camera_names: Sequence[str] | None = None,
+    mode: Mode = "auto",
+    smal_file: Path | None = None,
+    mesh_format: MeshFormat | None = "obj",
+    max_frames: int | None = None,
+    every: int = 1,
+    smoothing: int = 1,
+    batch_size: int = 8,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Predict all moments of the inputs; see `smil predict --help` for the arguments.
+
+    Writes for each moment NAME_overlay.png, NAME.json and a mesh, and for all of them animation.npz with cameras.json.
+
+    Raises:
+        InputError: Nothing to predict, unreadable files, or cameras that do not fit the network.
+    """
+    if smoothing < 1 or smoothing % 2 == 0:
+        raise InputError(f"--smoothing {smoothing}: an odd number of frames is needed")
+    predictor = Predictor.load(checkpoint, smal_file, device)
+    rig = None if calibration is None else {camera.name: camera for camera in read_calibration(calibration)}
+    found = _moments(inputs, predictor, rig, camera_names, mode, every)
+    moments = islice(found, max_frames)
+    output.mkdir(parents=True, exist_ok=True)
+    parts: list[Poses] = []
+    names: list[str] = []
+    while batch := list(islice(moments, batch_size)):
+        poses = predictor([views for _, views in batch])
+        parts.append(poses)
+        names += [name for name, _ in batch]
+        if smoothing == 1:
+            for row, (name, views) in enumerate(batch):
+                write_frame(output, name, poses, row, views, predictor.loaded, mesh_format)
+        logger.info("%d frames", len(names))
+    if not names:
+        raise InputError(f"predict: no pictures in {', '.join(map(str, inputs))}")
+    poses = concatenate(parts)
+    if smoothing > 1:
+        poses = smooth_poses(poses, smoothing, predictor.loaded)
+        again = islice(_moments(inputs, predictor, rig, camera_names, mode, every), max_frames)
+        for row, (name, views) in enumerate(again):
+            write_frame(output, name, poses, row, views, predictor.loaded, mesh_format)
+    write_animation(output, names, poses, predictor.loaded)
+    return {"output": str(output), "frames": len(names), "animation": str(output / "animation.npz")}
+
+
+def write_frame(
+    folder: Path,
+    name: str,
+    poses: Poses,
+    row: int,
+    views: Sequence[View],
+    loaded: LoadedNetwork,
+    mesh: MeshFormat | None,
+) -> None:
+    """NAME.json, NAME_overlay.png and NAME.<mesh> of one moment."""
+    (folder / f"{name}.json").write_text(json.dumps(pose_to_dict(poses, row), indent=2) + "\n", encoding="utf-8")
+    write_picture(folder / f"{name}_overlay.png", overlay_sheet(poses, row, views, loaded))
+    if mesh is not None:
+        import trimesh
+
+        faces = loaded.body.model.faces.cpu().numpy()
+        trimesh.Trimesh(poses.vertices_world[row], faces, process=False).export(folder / f"{name}.{mesh}")
+
+
+def pose_to_dict(poses: Poses, row: int) -> dict[str, Any]:
+    """One moment as plain values; the header says frame and unit."""
+    optional = {"log_scales": poses.log_scales, "joint_offsets": poses.joint_offsets}
+    views = [
+        {
+            "camera": poses.camera_order[slot] if 0 <= slot < len(poses.camera_order) else None,
+            "K": poses.K[row, v].tolist(),
+            "cam_from_world": poses.cam_from_world[row, v].tolist(),
+            "joints_px": poses.joints_px[row, v].tolist(),
+            "in_front": poses.in_front[row, v].tolist(),
+        }
+        for v, slot in enumerate(poses.camera_slots[row].tolist())
+        if poses.view_mask[row, v]
+    ]
+    return {
+        "convention": "OpenCV cameras (x right, y down, z forward), pixel centres at integers, axis-angle in radians; "
+        "lengths in the unit of the training data's world",
+        "joint_names": list(poses.joint_names),
+        "axis_angles": poses.axis_angles[row].tolist(),
+        "betas": poses.betas[row].tolist(),
+        "translation": poses.translation[row].tolist(),
+        **{key: None if value is None else value[row].tolist() for key, value in optional.items()},
+        "mesh_scale": None if poses.mesh_scale is None else float(poses.mesh_scale[row]),
+        "joints_world": poses.joints_world[row].tolist(),
+        "views": views,
+    }
+
+
+def overlay_sheet(poses: Poses, row: int, views: Sequence[View], loaded: LoadedNetwork) -> Picture:
+    """Each view with the predicted skeleton, and beneath it the predicted mesh."""
+    parents = loaded.body.model.parents.tolist()
+    skeletons, meshes, captions = [], [], []
+    for v, view in enumerate(views):
+        grow = SHEET_HEIGHT / view.image.shape[0]
+        size = (SHEET_HEIGHT, round(view.image.shape[1] * grow))
+        image = cv2.resize(view.image, size[::-1], interpolation=cv2.INTER_AREA if grow < 1 else cv2.INTER_LINEAR)
+        points = (poses.joints_px[row, v] + 0.5) * grow - 0.5
+        skeletons.append(draw_skeleton(image, points, parents, poses.in_front[row, v], PREDICTION))
+        rgb, alpha = _render(poses, row, v, size, grow, loaded)
+        meshes.append(draw_mesh_overlay(image, rgb, alpha, opacity=0.85))
+        captions.append(view.camera or f"view {v}")
+    return tile([*skeletons, *meshes], [*captions, *("mesh" for _ in views)], columns=len(views))
+
+
+def concatenate(parts: Sequence[Poses]) -> Poses:
+    """Poses of several batches as one; all padded to the largest number of views."""
+    most = max(part.view_mask.shape[1] for part in parts)
+    per_view = ("view_mask", "camera_slots", "K", "cam_from_world", "joints_px", "in_front")
+    columns: dict[str, Any] = {}
+    for name, first in vars(parts[0]).items():
+        if isinstance(first, tuple) or first is None:
+            columns[name] = first
+            continue
+        values = [getattr(part, name) for part in parts]
+        if name in per_view:
+            values = [np.pad(v, [(0, 0), (0, most - v.shape[1]), *[(0, 0)] * (v.ndim - 2)]) for v in values]
+        columns[name] = np.concatenate(values)
+    return Poses(**columns)
+
+
+def _render(
+    poses: Poses, row: int, v: int, size: tuple[int, int], grow: float, loaded: LoadedNetwork
+) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
+    K = poses.K[row, v].copy()
+    K[:2, :2] *= grow
+    K[:2, 2] = (K[:2, 2] + 0.5) * grow - 0.5
+    camera = poses.cam_from_world[row, v]
+    vertices = poses.vertices_world[row] @ camera[:3, :3].T + camera[:3, 3]
+    points, faces = torch.from_numpy(vertices)[None].float(), loaded.body.model.faces.cpu()
+    intrinsics = torch.from_numpy(K)[None].float()
+    raster = rasterize(points, faces, intrinsics, size, loaded.config.losses.renderer)
+    colors = torch.tensor(MESH_COLOR).expand(1, points.shape[1], 3)
+    rgb = shade_raster(raster, points, faces, colors)
+    return rgb[0].numpy(), (raster.face_ids[0] >= 0).float().numpy()
+
+
+def _moments(
+    inputs: Sequence[Path],
+    predictor: Predictor,
+    rig: dict[str, RigCamera] | None,
+    names: Sequence[str] | None,
+    mode: Mode,
+    every: int,
+) -> Iterator[Moment]:
+    """Every n-th moment of the inputs, with names for files."""
+    for path in inputs:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    yield from islice(_all_moments(inputs, predictor, rig, names, mode), 0, None, every)
+
+
+def _all_moments(
+    inputs: Sequence[Path],
+    predictor: Predictor,
+    rig: dict[str, RigCamera] | None,
+    names: Sequence[str] | None,
+    mode: Mode,
+) -> Iterator[Moment]:
+    if len(inputs) == 1 and inputs[0].suffix.lower() in DATA:
+        yield from _from_data(inputs[0], predictor)
+    elif len(inputs) == 1 and inputs[0].is_dir() and list(inputs[0].glob("calibration.toml")):
+        yield from _from_session(inputs[0], predictor, names)
+    elif all(path.suffix.lower() in VIDEOS for path in inputs):
+        yield from _from_videos(inputs, predictor, rig, names, mode)
+    else:
+        yield from _from_pictures(_listed(inputs), predictor, rig, names, mode)
+
+
+def _listed(inputs: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            files += sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        elif path.suffix.lower() in PICTURES:
+            files.append(path)
+        else:
+            raise InputError(
+                f"{path}: neither a picture ({', '.join(PICTURES)}) nor a video, a session or an HDF5 file"
+            )
+    return files
+
+
+def _from_pictures(
+    files: Sequence[Path],
+    predictor: Predictor,
+    rig: dict[str, RigCamera] | None,
+    names: Sequence[str] | None,
+    mode: Mode,
+) -> Iterator[Moment]:
+    """Pictures as separate frames of one camera, or as the views of one moment."""
+    together = mode == "views" or (mode == "auto" and predictor.loaded.config.mode == "multiview" and names is not None)
+    if together:
+        yield files[0].stem, _views([decode_image(file, str(file)) for file in files], rig, names)
+        return
+    for file in files:
+        yield file.stem, _views([decode_image(file, str(file))], rig, names)
+
+
+def _from_videos(
+    files: Sequence[Path],
+    predictor: Predictor,
+    rig: dict[str, RigCamera] | None,
+    names: Sequence[str] | None,
+    mode: Mode,
+) -> Iterator[Moment]:
+    """Videos of the same moments (one a view), or one after the other."""
+    if mode == "frames" or predictor.loaded.config.mode == "singleview":
+        for file in files:
+            for number, image in enumerate(iter_frames(file, range(video_length(file)))):
+                yield f"{file.stem}_{number:06d}", _views([image], rig, names)
+        return
+    lengths = [video_length(file) for file in files]
+    if len(set(lengths)) > 1:
+        told = ", ".join(f"{file.name} {length}" for file, length in zip(files, lengths, strict=True))
+        raise InputError(f"predict: views of the same moments need videos of equal length, not {told} frames")
+    streams = [iter_frames(file, range(lengths[0])) for file in files]
+    for number, images in enumerate(zip(*streams, strict=True)):
+        yield f"frame_{number:06d}", _views(list(images), rig, names or [file.stem for file in files])
+
+
+def _from_session(folder: Path, predictor: Predictor, names: Sequence[str] | None) -> Iterator[Moment]:
+    """A SLEAP session's videos with its calibration; cameras that the network does not know are left out."""
+    session = open_session(folder)
+    order = names or predictor.loaded.facts.camera_order
+    chosen = [camera for camera in session.cameras if camera.name in order]
+    if not chosen:
+        raise InputError(f"{folder}: none of its cameras is one of the network's: {', '.join(order)}")
+    rig = {camera.name: rig for camera in session.cameras if (rig := session.rig_camera(camera.name)) is not None}
+    lengths = min(video_length(camera.video) for camera in chosen)
+    streams = [iter_frames(camera.video, range(lengths)) for camera in chosen]
+    for number, images in enumerate(zip(*streams, strict=True)):
+        yield f"frame_{number:06d}", _in_first_frame(_views(list(images), rig, [camera.name for camera in chosen]))
+
+
+def _from_data(path: Path, predictor: Predictor) -> Iterator[Moment]:
+    """Samples of a data file, as prediction inputs: their labels are not used."""
+    file = open_file(path)
+    resolution = int(file.table.attribute("target_resolution") or predictor.loaded.config.model.resolution)
+    for index in range(len(file)):
+        slots = np.flatnonzero(file.view_mask[index])
+        sample = file.read(index, slots, resolution, pictures=True)
+        views = [
+            View(
+                sample.images[v],
+                file.camera_order[sample.camera_slots[v]] if predictor.loaded.config.mode == "multiview" else None,
+                sample.K[v] if sample.has_camera[v] else None,
+                sample.cam_from_world[v] if sample.has_camera[v] else None,
+            )
+            for v in range(len(slots))
+        ]
+        if predictor.loaded.config.mode == "singleview":
+            for v, view in enumerate(views):
+                yield f"sample_{index:06d}_{v}", [view]
+        else:
+            yield f"sample_{index:06d}", views
+
+
+def _views(images: Sequence[Picture], rig: dict[str, RigCamera] | None, names: Sequence[str] | None) -> list[View]:
+    """Views with their cameras by name; pictures of calibrated cameras are undistorted."""
+    if names is not None and len(names) < len(images):
+        raise InputError(f"--cameras: {len(names)} names for {len(images)} views")
+    views = []
+    for number, image in enumerate(images):
+        name = None if names is None else names[number]
+        camera = None if rig is None or name is None else rig.get(name)
+        if rig is not None and camera is None:
+            raise InputError(
+                f"--calibration: no camera {name!r} in it; it has {', '.join(rig)} (name them with --cameras)"
+            )
+        if camera is None:
+            views.append(View(image, name))
+        else:
+            views.append(View(undistort_image(image, camera), name, camera.K, camera.cam_from_world))
+    return views
+
+
+def _in_first_frame(views: list[View]) -> list[View]:
+    """The first camera's frame as the world, as sessions are trained."""
+    first = views[0].cam_from_world
+    if first is None:
+        return views
+    world_from_first = np.linalg.inv(first)
+    return [
+        view if view.cam_from_world is None else replace(view, cam_from_world=view.cam_from_world @ world_from_first)
+        for view in views
+    ]

@@ -1,10 +1,11 @@
 """Shared fixtures: the reference vectors, from this package's copies or from a folder of all of them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -17,6 +18,14 @@ DATA = Path(__file__).parent / "data"
 REFERENCE = Path(os.environ.get("POSE_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 
 Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """A function's own checks alone, also in a run that checks annotations (`--jaxtyping-packages`)."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,7 @@ def test_a_degenerate_entry_leaves_the_gradients_of_the_others_finite():
     assert source.grad[0].any()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_arguments_are_refused_with_shapes():
     with pytest.raises(ValueError, match=r"source \(5, 3\) and target \(6, 3\) differ"):
         procrustes(points(5), points(6))

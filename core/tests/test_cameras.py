@@ -264,6 +264,7 @@ def test_a_pixel_that_no_ray_reaches_is_nan_and_leaves_the_other_gradients_finit
         assert gradient[1].isfinite().all()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_wrong_lens_or_count_of_coefficients_is_refused():
     pixels, camera = torch.zeros(1, 2), torch.eye(3)
     with pytest.raises(ValueError, match="polynomial takes 5 coefficients, got shape \\(4,\\)"):

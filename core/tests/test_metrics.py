@@ -95,10 +95,10 @@ def test_the_area_is_that_of_the_curve_of_shares(errors, steps):
 
 def test_the_area_is_one_for_perfect_points_and_leaves_out_what_is_not_valid():
     errors = torch.tensor([0.0, 0.0, math.nan])
-    assert auc(errors, 0, 50, valid=torch.tensor([True, True, False])).item() == 1
-    assert auc(torch.tensor([51.0]), 0, 50).item() == 0
+    assert auc(errors, 0.0, 50.0, valid=torch.tensor([True, True, False])).item() == 1
+    assert auc(torch.tensor([51.0]), 0.0, 50.0).item() == 0
     with pytest.raises(ValueError, match="lo < hi"):
-        auc(errors, 50, 0)
+        auc(errors, 50.0, 0.0)
 
 
 def test_the_f_score_is_that_of_nearest_neighbours_from_a_tree(monkeypatch):
@@ -138,6 +138,7 @@ def test_the_overlap_of_masks_is_one_for_equal_and_for_empty_ones():
     assert silhouette_iou(a > 0.5, b > 0.5).tolist() == pytest.approx([1 / 3, 0, 1, 1])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_different_shapes_are_refused_not_broadcast():
     for metric in (point_errors, mpjpe, silhouette_iou):
         with pytest.raises(ValueError, match=r"\(2, 5, 3\).* and target \(5, 3\) differ"):
@@ -172,8 +173,8 @@ def test_the_hand_benchmarks_numbers_are_met(reference):
     close(1000 * mpjpe(pred, target), arrays["hamer_mpjpe_mm"], 1e-6)
     close(1000 * pa_mpjpe(pred, target), arrays["hamer_pa_mm"], 1e-6)
     errors = point_errors(pred, target)
-    close(auc(errors, 0, 0.05), arrays["joint_auc"], 1e-9)
-    close(auc(errors, 0, 0.05, valid=arrays["vis_mask"]), arrays["vis_auc"], 1e-2)  # theirs: mean over keypoints
+    close(auc(errors, 0.0, 0.05), arrays["joint_auc"], 1e-9)
+    close(auc(errors, 0.0, 0.05, valid=arrays["vis_mask"]), arrays["vis_auc"], 1e-2)  # theirs: mean over keypoints
     for step in (3, 50, 99):
         close(pck(pred, target, arrays["thresholds"][step].item()), arrays["joint_pck"][step])
     for column, threshold in enumerate((0.005, 0.015)):

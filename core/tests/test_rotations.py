@@ -206,6 +206,7 @@ def test_the_identity_is_written_as_documented_and_zero_is_the_identity(layout, 
     assert torch.equal(rotation_6d_to_matrix(torch.zeros(6), layout), eye)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_unknown_layout_or_order_is_refused_by_name():
     with pytest.raises(ValueError, match="'hmr' is none of"):
         rotation_6d_to_matrix(torch.zeros(6), "hmr")

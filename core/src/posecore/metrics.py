@@ -71,7 +71,7 @@ def scale_aligned(
 def pck(
     pred: Float[Tensor, "*batch n d"],
     target: Float[Tensor, "*batch n d"],
-    threshold: float | Float[Tensor, "*#batch n"],
+    threshold: float | Float[Tensor, "*#batch #n"],
     valid: Bool[Tensor, "*batch n"] | None = None,
 ) -> Float[Tensor, ""]:
     """Share of all valid points that lie within the threshold (<=), over the whole batch.

@@ -3,11 +3,12 @@
 from smil_regressor.calibration.check import check_rig
 from smil_regressor.calibration.refinement import RefinedRig, refine_cameras
 from smil_regressor.calibration.report import CameraReport, PairReport, RigReport
-from smil_regressor.calibration.rig import RigCamera, read_calibration, undistort_image, write_calibration
+from smil_regressor.calibration.rig import Maps, RigCamera, read_calibration, undistort_image, write_calibration
 from smil_regressor.calibration.triangulation import Triangulated, dlt, ransac_triangulate, reprojection_errors
 
 __all__ = [
     "CameraReport",
+    "Maps",
     "PairReport",
     "RefinedRig",
     "RigCamera",

@@ -8,10 +8,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int16, UInt8, UInt16
 
 from posecore.errors import InputError
 from smil_regressor.calibration.lens import undistort_fisheye, undistort_pinhole
+
+Maps = tuple[Int16[np.ndarray, "h w 2"], UInt16[np.ndarray, "h w"]]
+"""Where each pixel of an undistorted picture comes from: whole pixels, and 32nds of a pixel as OpenCV packs them."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +59,19 @@ class RigCamera:
             straight[known] = undistort(flat[known], self.K, self.distortion)
         return straight.reshape(pixels.shape)
 
-    def undistortion_maps(self) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+    def undistortion_maps(self) -> Maps:
         """Maps for `undistort_image`; costly, so made once for each camera."""
         identity = np.eye(3)
         if self.fisheye:
             maps = cv2.fisheye.initUndistortRectifyMap(
-                self.K, self.distortion, identity, self.K, self.size_wh, cv2.CV_32FC1
+                self.K, self.distortion, identity, self.K, self.size_wh, cv2.CV_16SC2
             )
         else:
-            maps = cv2.initUndistortRectifyMap(self.K, self.distortion, identity, self.K, self.size_wh, cv2.CV_32FC1)
+            maps = cv2.initUndistortRectifyMap(self.K, self.distortion, identity, self.K, self.size_wh, cv2.CV_16SC2)
         return maps[0], maps[1]
 
 
-def undistort_image(
-    image: UInt8[np.ndarray, "h w 3"], maps: tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]
-) -> UInt8[np.ndarray, "h w 3"]:
+def undistort_image(image: UInt8[np.ndarray, "h w 3"], maps: Maps) -> UInt8[np.ndarray, "h w 3"]:
     """The picture as a pinhole camera with the same K would have taken it; black where nothing was recorded."""
     return np.asarray(cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR), dtype=np.uint8)
 

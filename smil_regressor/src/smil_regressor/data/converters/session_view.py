@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from posecore.errors import InputError
-from smil_regressor.calibration import RigCamera, undistort_image
+from smil_regressor.calibration import Maps, RigCamera, undistort_image
 from smil_regressor.data.converters.crops import CropMode
 from smil_regressor.data.converters.session import CameraFiles, Session
 from smil_regressor.data.converters.tracks import OneTrack, read_reprojections, read_tracks
@@ -44,7 +44,7 @@ class SessionView:
     rig: RigCamera | None
     track: OneTrack
     """Undistorted where the options say so."""
-    maps: tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]] | None
+    maps: Maps | None
 
     def at(
         self,

@@ -6,7 +6,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from posecore.data.loader import make_loader
+from posecore.data.sampler import GlobalBatchSampler
 from posecore.errors import InputError
 from smil_regressor.data.hdf5_multiview import MultiViewWriter
 from smil_regressor.data.labels import ALL_LABELS, LabelRules, match_joints
@@ -211,3 +214,18 @@ def test_loading_a_sample_costs_less_than_three_times_the_bare_decoding_of_its_p
         decode()
         ratios.append((loaded - start) / (time.perf_counter() - loaded))
     assert np.median(ratios) < 3
+
+
+def test_worker_processes_load_the_same_batches(file):
+    source = MultiViewSource(file, 32, rules(file), num_views=2)
+    source.load(0, np.random.default_rng(0))  # the file is open before the fork
+    sampler = GlobalBatchSampler(4, 2, 3)
+    epochs = []
+    for workers in (0, 1):
+        loader = make_loader(source, sampler, collate, workers=workers, seed=3)
+        epochs.append(list(loader.epoch(0)))
+        loader.close()
+    for here, there in zip(*epochs, strict=True):
+        assert here.key == there.key
+        assert torch.equal(here.images, there.images)
+        assert torch.equal(here.augment_seed, there.augment_seed)

@@ -19,22 +19,24 @@ class Frames:
 
     view_slots, camera_order, resolution, world_scale = 1, ("a",), 32, None
 
-    def __init__(self, sessions, frames):
-        self.sessions, self.frames = sessions, np.array(frames)
+    def __init__(self, sessions, frames, make=None):
+        self.sessions, self.frames, self.make = sessions, np.array(frames), make
 
     def __len__(self):
         return len(self.sessions)
 
     def load(self, index, rng):
-        return self.sessions[index], int(self.frames[index])
+        return self.labels(index)
 
-    labels = load
+    def labels(self, index):
+        return self.make(views=1, session=self.sessions[index], frame=int(self.frames[index]))
 
 
-def film(lengths, views=1):
+def film(lengths, views=1, make=None):
     return Frames(
         [f"s{i}" for i, n in enumerate(lengths) for _ in range(n * views)],
         [f for n in lengths for f in range(n) for _ in range(views)],
+        make,
     )
 
 
@@ -107,17 +109,19 @@ def test_a_stored_split_comes_back_and_is_refused_for_other_data(tmp_path):
         read_split(path, film([10, 5, 20]))
 
 
-def test_a_subset_renumbers_samples():
-    subset = Subset(film([4, 4]), [6, 1])
-    assert subset.load(0, np.random.default_rng()) == ("s1", 2)
+def test_a_subset_renumbers_samples(make_sample):
+    subset = Subset(film([4, 4], make=make_sample), [6, 1])
+    sample = subset.load(0, np.random.default_rng())
+    assert (sample.session, sample.frame) == ("s1", 2)
     assert (len(subset), subset.sessions, subset.frames.tolist()) == (2, ["s1", "s0"], [2, 1])
 
 
-def test_a_mixture_draws_each_source_by_its_weight():
-    mixed = MixedPoses(["a", "b"], [film([10]), film([30, 10])], [3.0, 1.0])
+def test_a_mixture_draws_each_source_by_its_weight(make_sample):
+    mixed = MixedPoses(["a", "b"], [film([10]), film([30, 10], make=make_sample)], [3.0, 1.0])
     weights = np.array(mixed.sample_weights())
     assert weights[:10].sum() == pytest.approx(3 * weights[10:].sum())
-    assert mixed.load(12, np.random.default_rng()) == ("s0", 2)
+    sample = mixed.load(12, np.random.default_rng())
+    assert (sample.session, sample.frame) == ("s0", 2)
     assert mixed.sessions[0] == "a/s0"
     assert mixed.sessions[-1] == "b/s1"
 

@@ -20,7 +20,7 @@ def changed(picture):
 
 
 def test_a_dot_is_centred_on_its_pixel():
-    rows, columns = np.nonzero(changed(draw_keypoints(GREY, np.array([[30.0, 20.0]]), radius=3)))
+    rows, columns = np.nonzero(changed(draw_keypoints(GREY, np.array([[30.0, 20.0]]), radius=3.0)))
     assert (rows.mean(), columns.mean()) == (pytest.approx(20, abs=0.1), pytest.approx(30, abs=0.1))
     assert (GREY == 128).all(), "the input is left as it is"
 

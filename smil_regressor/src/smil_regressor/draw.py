@@ -97,7 +97,9 @@ def draw_mesh_overlay(
     return np.asarray(mixed.round(), dtype=np.uint8)
 
 
-def tile(images: Sequence[Picture], captions: Sequence[str] | None = None, columns: int | None = None) -> Picture:
+def tile(
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]], captions: Sequence[str] | None = None, columns: int | None = None
+) -> Picture:
     """A sheet of pictures on light paper, each with its caption above; cells are as large as the largest picture.
 
     Args:

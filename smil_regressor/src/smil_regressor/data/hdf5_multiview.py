@@ -14,10 +14,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from posecore.data.images import encode_jpeg
-from smil_regressor.data.hdf5_file import TableWriter
 from smil_regressor.data.pictures import encode_mask
 from smil_regressor.data.pixels import intrinsics_to_file, points_to_file, resize_intrinsics
 from smil_regressor.data.sample import Sample
+from smil_regressor.data.table_writer import TableWriter
 
 LAYOUT_VERSION = 2
 """1: SMILify's own files, which do not say so."""

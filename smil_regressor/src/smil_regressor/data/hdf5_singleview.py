@@ -15,10 +15,10 @@ from scipy.spatial.transform import Rotation
 
 from posecore.cameras import intrinsics_to_fov, opencv_to_pytorch3d
 from posecore.data.images import encode_jpeg
-from smil_regressor.data.hdf5_file import TableWriter
 from smil_regressor.data.hdf5_multiview import LAYOUT_VERSION
 from smil_regressor.data.pixels import intrinsics_to_file, points_to_file, resize_intrinsics
 from smil_regressor.data.sample import Sample
+from smil_regressor.data.table_writer import TableWriter
 
 
 class SingleViewWriter:

@@ -1,7 +1,7 @@
 """What sources ask of a file of samples, and the checks that its readers share."""
 
 import json
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -14,6 +14,7 @@ ORTHONORMAL_WITHIN = 1e-3
 """Largest deviation of R R^T from the identity in a file; float32 and text formats stay far below."""
 
 
+@runtime_checkable
 class PoseFile(Protocol):
     """A file of n samples with up to v views each; lengths are scaled to metres where the file knows its unit."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,6 +18,7 @@ TURN = np.diag([-1.0, -1.0, 1.0])
 """Half a turn about the optical axis: OpenCV's x right, y down to PyTorch3D's x left, y up."""
 
 
+@runtime_checkable
 class PoseSource(Protocol):
     """What this package asks of a source beyond loading."""
 

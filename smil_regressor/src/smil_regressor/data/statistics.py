@@ -91,7 +91,8 @@ def constant_answer(source: PoseSource, limit: int = ENOUGH) -> ConstantAnswer:
     samples = sampled_labels(source, limit)
     joints = samples[0].keypoints_world.shape[0]
     points, known = np.stack([s.keypoints_world for s in samples]), np.stack([s.has_keypoints_world for s in samples])
-    flat, seen = np.zeros((len(source.camera_order), joints, 2)), np.zeros((len(source.camera_order), joints))
+    cells = (len(source.camera_order), joints)
+    flat, seen = np.zeros((*cells, 2)), np.zeros(cells, dtype=np.int64)
     for sample in samples:
         labelled = (sample.visibility > 0) & sample.view_mask[:, None]
         shares = (sample.keypoints_px + 0.5) / source.resolution
@@ -107,7 +108,7 @@ def constant_answer(source: PoseSource, limit: int = ENOUGH) -> ConstantAnswer:
     )
 
 
-def _share(total: Float[np.ndarray, "*shape d"], count: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape d"]:
+def _share(total: Float[np.ndarray, "*shape d"], count: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape d"]:
     counted: Bool[np.ndarray, "*shape 1"] = (count > 0)[..., None]
     return np.where(counted, total / np.maximum(count, 1)[..., None], np.nan)
 

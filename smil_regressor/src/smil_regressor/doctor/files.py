@@ -107,12 +107,13 @@ def _data_file(path: Path) -> list[Finding]:
         text = f"{labels['cameras']:.0%} of the views have a camera"
         remedy = "training with training.use_gt_camera_init needs calibrated views"
         findings.append(Finding("warning", str(path), text, remedy))
-    if facts["world_scale_m"] is None and labels["keypoint_3d"] > 0:
+    if facts["kind"] == "multi-view" and facts["world_scale_m"] is None and labels["keypoint_3d"] > 0:
         text = "metadata.world_scale is missing: 3D errors come out in the file's own unit"
         findings.append(Finding("warning", str(path), text, "convert with --world-scale (metres per unit)"))
     if len(facts["sessions"]) == 1:
         text = "one session: dataset.split_by session cannot hold any of it out"
-        findings.append(Finding("warning", str(path), text, "set dataset.split_by block"))
+        remedy = "set dataset.split_by block for video, frame for pictures that are independent of each other"
+        findings.append(Finding("warning", str(path), text, remedy))
     return findings
 
 

@@ -13,7 +13,10 @@ SOURCES = ["seed_example", "multiview_sticks", "singleview_baseline", "minimal_m
 OURS = {
     "smal_model": {"smal_data_file"},
     "dataset": {"split_by"},
-    "model": {"pretrained", "pretrained_path", "decoder_context", "rot6d_convention", "separate_limbs"},
+    "model": {
+        *("pretrained", "pretrained_path", "decoder_context", "rot6d_convention", "separate_limbs"),
+        *("start_from_mean_pose", "fused_in_patches"),
+    },
     "training": {
         *("max_steps", "warmup_steps", "ema_decay", "validate_every", "log_every", "trackers", "devices", "nodes")
     },

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def smooth_poses(poses: Poses, window: int, loaded: LoadedNetwork) -> Poses:
     axis_angles = _smooth_rotations(poses.axis_angles, window)
     betas = np.broadcast_to(np.median(poses.betas, axis=0), poses.betas.shape).copy()
     translation = savgol_filter(poses.translation, window, 2, axis=0, mode="nearest").astype(np.float32)
-    limbs = {
+    limbs: dict[str, Any] = {
         name: None if value is None else np.broadcast_to(np.median(value, axis=0), value.shape).copy()
         for name, value in (("log_scales", poses.log_scales), ("joint_offsets", poses.joint_offsets))
     }
@@ -44,7 +45,7 @@ def smooth_poses(poses: Poses, window: int, loaded: LoadedNetwork) -> Poses:
 
 def write_animation(folder: Path, names: Sequence[str], poses: Poses, loaded: LoadedNetwork) -> None:
     """animation.npz (poses, place, shape, joints) and cameras.json, the cameras of every frame."""
-    optional = {"log_beta_scales": poses.log_scales, "betas_trans": poses.joint_offsets, "mesh_scale": poses.mesh_scale}
+    optional: dict[str, Any] = {"log_beta_scales": poses.log_scales, "betas_trans": poses.joint_offsets, "mesh_scale": poses.mesh_scale}
     np.savez_compressed(
         folder / "animation.npz",
         frame_names=np.array(names),

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from posecore.bodymodel import BodyModel, read_model
 from posecore.bodymodel.unpickle import load_arrays
 from posecore.errors import InputError
+from posecore.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.insect import insect_body
 from smil_regressor.data.labels import check_names
@@ -39,6 +42,8 @@ class Facts:
     """Largest camera translation that a camera head can give, world units."""
     body_scale: float
     """Size of the data's bodies relative to the body model: where a predicted mesh scale starts."""
+    mean_pose: tuple[float, ...] | None
+    """Axis-angle of the training labels' mean local rotations, joint after joint; None: unknown."""
     place: tuple[float, ...]
     """Median place of the animal, world units: where its translation starts."""
     camera_in_state: bool
@@ -153,6 +158,7 @@ def build_network(
         fusion_heads=config.cross_attention_heads,
         fusion_dropout=config.cross_attention_dropout,
         decoder_context=model.decoder_context,
+        fused_in_patches=model.fused_in_patches,
         camera_delta=config.training.use_gt_camera_init,
         camera_trans_scale=facts.camera_reach,
         camera_in_state=facts.camera_in_state,
@@ -189,8 +195,19 @@ def loss_settings(config: SmilConfig, joint_names: Sequence[str]) -> LossSetting
         silhouette=losses.silhouette_distance,
         silhouette_sigma=losses.sigma if losses.silhouette == "soft" else None,
         renderer=losses.renderer,
-        triangulation=Triangulation(reweight_passes=losses.triangulation_reweighting),
+        huber_delta=losses.huber_delta,
+        triangulation=Triangulation(**losses.triangulation.model_dump()),
     )
+
+
+def _mean_pose(config: SmilConfig, facts: Facts) -> Float[Tensor, "j r"] | None:
+    """Where error feedback starts, in the network's representation; None: the rest pose."""
+    if not config.model.start_from_mean_pose or facts.mean_pose is None:
+        return None
+    axis_angles = torch.tensor(facts.mean_pose).reshape(-1, 3)
+    if config.training.rotation_representation == "axis_angle":
+        return axis_angles
+    return matrix_to_rotation_6d(axis_angle_to_matrix(axis_angles), config.model.rot6d_convention)
 
 
 def _body_spec(config: SmilConfig, body: BodyModel, facts: Facts) -> BodySpec:
@@ -215,4 +232,5 @@ def _body_spec(config: SmilConfig, body: BodyModel, facts: Facts) -> BodySpec:
         place=facts.place,
         fov_deg=facts.fov_deg,
         camera_distance=facts.camera_distance,
+        mean_pose=_mean_pose(config, facts),
     )

@@ -274,9 +274,15 @@ def triangulate(
 ) -> None:
     """3D points of a session's tracks, by RANSAC over pairs of cameras, with an error for each camera."""
     with exit_codes():
+        from smil_regressor.data.converters.session import open_session
         from smil_regressor.data.converters.session_rig import triangulate_session
 
-        result_json(triangulate_session(session, output, _names(exclude_cameras), threshold_px, seed))
+        found = triangulate_session(
+            open_session(session), output, exclude=_names(exclude_cameras), threshold_px=threshold_px, seed=seed
+        )
+        for line in found.report.lines():
+            say(f"camera {line}")
+        result_json({"path": str(found.path), "frames": found.num_frames, "share_triangulated": found.share})
 
 
 @app.command("refine-cameras")
@@ -284,12 +290,25 @@ def refine_cameras(
     session: Annotated[Path, typer.Argument(help="SLEAP session with calibration.toml.")],
     output: Annotated[Path, typer.Option(help="calibration.toml to write.")] = Path("calibration_refined.toml"),
     exclude_cameras: Annotated[str | None, typer.Option(help="Names to leave out.")] = None,
+    refine_focal: Annotated[bool, typer.Option(help="Refine focal lengths too.")] = False,
 ) -> None:
     """Bundle adjustment of a session's calibration from its own tracks."""
     with exit_codes():
+        from smil_regressor.data.converters.session import open_session
         from smil_regressor.data.converters.session_rig import refine_session
 
-        result_json(refine_session(session, output, _names(exclude_cameras)))
+        refined = refine_session(
+            open_session(session), output, exclude=_names(exclude_cameras), refine_focal=refine_focal
+        )
+        result_json(
+            {
+                "path": str(output),
+                "median_px": {
+                    camera.name: {"before": float(before), "after": float(after)}
+                    for camera, before, after in zip(refined.cameras, refined.before_px, refined.after_px, strict=True)
+                },
+            }
+        )
 
 
 def _names(text: str | None) -> list[str]:

@@ -119,6 +119,10 @@ class Model(Config):
     """Ours. What the multi-view decoder attends: one fused token a view, or all patch tokens of all views."""
     rot6d_convention: Literal["interleaved", "rows", "columns"] = "interleaved"
     """Ours. Layout of 6D rotations; checkpoints of the original use rows."""
+    start_from_mean_pose: bool = False
+    """Ours. Error feedback starts at the training labels' mean pose instead of the model's rest pose."""
+    fused_in_patches: bool = True
+    """Ours. With decoder_context patches: each view's fused token is added to its patches (the original does not)."""
     separate_limbs: Literal["joints", "pca"] = "joints"
     """Ours. In scale mode separate: direct values for each joint, or weights of the model file's components."""
 
@@ -358,6 +362,29 @@ class Training(Config):
     """Ours."""
 
 
+class TriangulationOptions(Config):
+    """How predicted cameras triangulate labels for `triangulation_consistency`; the defaults are the original's."""
+
+    regulariser: PositiveFloat = 1e-6
+    """Added to the diagonal of the normal equations."""
+    relative: bool = False
+    """Centre and scale the equations, so that the regulariser does not depend on the unit."""
+    reweight_passes: NonNegativeInt = 0
+    """Passes that turn the algebraic error into image units."""
+    use_confidence: bool = False
+    """Weigh views by the labels' confidence."""
+    double: bool = False
+    """Solve in float64."""
+    min_angle_deg: NonNegativeFloat | None = None
+    """Rays that meet at less are not used."""
+    in_front: bool = False
+    """Points must lie in front of all their cameras."""
+    huber_delta: PositiveFloat | None = None
+    """Distances beyond this (world units) count linearly."""
+    max_distance: PositiveFloat = 25.0
+    """Points farther from the body than so many of its radii are dropped."""
+
+
 class Losses(Config):
     """Ours. Variants of the loss terms."""
 
@@ -367,8 +394,9 @@ class Losses(Config):
     sigma: PositiveFloat = 1e-4
     """Blur of the soft silhouette, squared NDC."""
     renderer: Literal["warp", "torch", "pytorch3d"] = "warp"
-    triangulation_reweighting: NonNegativeInt = 0
-    """Passes that turn the triangulation's algebraic error into pixels; 0: as the original."""
+    huber_delta: PositiveFloat | None = None
+    """Keypoint errors beyond this (share of the picture, world units) count linearly; null: squared throughout."""
+    triangulation: TriangulationOptions = TriangulationOptions()
 
 
 class SmilConfig(Config):

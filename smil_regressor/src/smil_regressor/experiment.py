@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
 from posecore.bodymodel import BodyModel
+from posecore.cameras import opencv_to_pytorch3d
 from posecore.errors import InputError
 from posecore.report import write_report
 from posecore.training import fit
 from smil_regressor.assembly import Facts, find_file, read_body
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.mixing import RunData, open_run_data
+from smil_regressor.data.source import PoseSource
 from smil_regressor.data.splits import write_split
-from smil_regressor.data.statistics import dataset_statistics
+from smil_regressor.data.statistics import DatasetStatistics, dataset_statistics, sampled_labels
 from smil_regressor.evaluate import SPLIT_FILE
+from smil_regressor.model.camera_head import FovCameras
 from smil_regressor.predict import BODY_FILE
 from smil_regressor.task import SmilTask, fit_config
 
@@ -86,7 +93,9 @@ def open_task(config: SmilConfig, folders: Sequence[Path] = ()) -> SmilTask:
     data = open_run_data(config, body)
     start = _starting_weights(config, folders)
     facts = gather_facts(config, data, body, sha256, camera_in_state=_is_original(start) and config.mode == "multiview")
-    return SmilTask(config, body, data, facts, folders, start)
+    absolute = config.mode == "multiview" and not config.training.use_gt_camera_init and start is None
+    rig = starting_rig(data.train) if absolute else None
+    return SmilTask(config, body, data, facts, folders, start, rig)
 
 
 def gather_facts(
@@ -107,11 +116,42 @@ def gather_facts(
         camera_distance=distance,
         camera_reach=REACH_FACTOR * distance,
         body_scale=1.0 if extent is None else round(extent / model_extent, 3),
+        mean_pose=_mean_pose(statistics),
         place=(0.0, 0.0, 0.0) if place is None else tuple(float(x) for x in place),
         camera_in_state=camera_in_state,
         world_scale=data.whole.world_scale,
         smal_sha256=smal_sha256,
     )
+
+
+def _mean_pose(statistics: DatasetStatistics) -> tuple[float, ...] | None:
+    if statistics.rotations is None:
+        return None
+    return tuple(float(x) for x in Rotation.from_matrix(statistics.rotations).as_rotvec().ravel())
+
+
+def starting_rig(source: PoseSource) -> FovCameras | None:
+    """The median camera of each canonical slot, for networks that predict cameras absolutely.
+
+    Rotations are chordal means. None where some slot has no calibrated view.
+    """
+    samples = sampled_labels(source)
+    fovs: list[float] = []
+    cameras: list[np.ndarray] = []
+    for slot in range(len(source.camera_order)):
+        chosen = [(s, v) for s in samples for v in np.flatnonzero(s.has_camera & (s.camera_slots == slot))]
+        if not chosen:
+            return None
+        focal = np.median([s.K[v, 1, 1] for s, v in chosen])
+        fovs.append(float(np.degrees(2 * np.arctan(source.resolution / (2 * focal)))))
+        camera = np.eye(4)
+        camera[:3, :3] = (
+            Rotation.from_matrix(np.stack([s.cam_from_world[v, :3, :3] for s, v in chosen])).mean().as_matrix()
+        )
+        camera[:3, 3] = np.median([s.cam_from_world[v, :3, 3] for s, v in chosen], axis=0)
+        cameras.append(camera)
+    R, T = opencv_to_pytorch3d(torch.tensor(np.stack(cameras), dtype=torch.float32))
+    return FovCameras(torch.tensor(fovs), R, T)
 
 
 def _with_found_files(config: SmilConfig, folders: Sequence[Path]) -> SmilConfig:

@@ -3,10 +3,10 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
@@ -37,6 +37,18 @@ Mode = Literal["auto", "frames", "views"]
 Moment = tuple[str, list[View]]
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """A rig's camera and the maps that straighten its pictures, which are costly and made once."""
+
+    rig: RigCamera
+    maps: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, camera: RigCamera) -> Self:
+        return cls(camera, camera.undistortion_maps())
+
+
 def predict_files(
     checkpoint: Path,
     inputs: Sequence[Path],
@@ -63,7 +75,7 @@ def predict_files(
     if smoothing < 1 or smoothing % 2 == 0:
         raise InputError(f"--smoothing {smoothing}: an odd number of frames is needed")
     predictor = Predictor.load(checkpoint, smal_file, device)
-    rig = None if calibration is None else {camera.name: camera for camera in read_calibration(calibration)}
+    rig = None if calibration is None else {camera.name: Calibrated.of(camera) for camera in read_calibration(calibration)}
     found = _moments(inputs, predictor, rig, camera_names, mode, every)
     moments = islice(found, max_frames)
     output.mkdir(parents=True, exist_ok=True)
@@ -187,7 +199,7 @@ def _render(
 def _moments(
     inputs: Sequence[Path],
     predictor: Predictor,
-    rig: dict[str, RigCamera] | None,
+    rig: dict[str, Calibrated] | None,
     names: Sequence[str] | None,
     mode: Mode,
     every: int,
@@ -202,7 +214,7 @@ def _moments(
 def _all_moments(
     inputs: Sequence[Path],
     predictor: Predictor,
-    rig: dict[str, RigCamera] | None,
+    rig: dict[str, Calibrated] | None,
     names: Sequence[str] | None,
     mode: Mode,
 ) -> Iterator[Moment]:
@@ -233,7 +245,7 @@ def _listed(inputs: Sequence[Path]) -> list[Path]:
 def _from_pictures(
     files: Sequence[Path],
     predictor: Predictor,
-    rig: dict[str, RigCamera] | None,
+    rig: dict[str, Calibrated] | None,
     names: Sequence[str] | None,
     mode: Mode,
 ) -> Iterator[Moment]:
@@ -249,7 +261,7 @@ def _from_pictures(
 def _from_videos(
     files: Sequence[Path],
     predictor: Predictor,
-    rig: dict[str, RigCamera] | None,
+    rig: dict[str, Calibrated] | None,
     names: Sequence[str] | None,
     mode: Mode,
 ) -> Iterator[Moment]:
@@ -275,7 +287,8 @@ def _from_session(folder: Path, predictor: Predictor, names: Sequence[str] | Non
     chosen = [camera for camera in session.cameras if camera.name in order]
     if not chosen:
         raise InputError(f"{folder}: none of its cameras is one of the network's: {', '.join(order)}")
-    rig = {camera.name: rig for camera in session.cameras if (rig := session.rig_camera(camera.name)) is not None}
+    known = [rig for camera in session.cameras if (rig := session.rig_camera(camera.name)) is not None]
+    rig = {camera.name: Calibrated.of(camera) for camera in known}
     lengths = min(video_length(camera.video) for camera in chosen)
     streams = [iter_frames(camera.video, range(lengths)) for camera in chosen]
     for number, images in enumerate(zip(*streams, strict=True)):
@@ -305,7 +318,7 @@ def _from_data(path: Path, predictor: Predictor) -> Iterator[Moment]:
             yield f"sample_{index:06d}", views
 
 
-def _views(images: Sequence[Picture], rig: dict[str, RigCamera] | None, names: Sequence[str] | None) -> list[View]:
+def _views(images: Sequence[Picture], rig: dict[str, Calibrated] | None, names: Sequence[str] | None) -> list[View]:
     """Views with their cameras by name; pictures of calibrated cameras are undistorted."""
     if names is not None and len(names) < len(images):
         raise InputError(f"--cameras: {len(names)} names for {len(images)} views")
@@ -320,7 +333,8 @@ def _views(images: Sequence[Picture], rig: dict[str, RigCamera] | None, names: S
         if camera is None:
             views.append(View(image, name))
         else:
-            views.append(View(undistort_image(image, camera), name, camera.K, camera.cam_from_world))
+            straight = undistort_image(image, camera.maps)
+            views.append(View(straight, name, camera.rig.K, camera.rig.cam_from_world))
     return views
 
 

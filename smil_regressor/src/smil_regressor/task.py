@@ -21,6 +21,7 @@ from smil_regressor.data.mixing import RunData
 from smil_regressor.data.sample import Batch, Sample, collate
 from smil_regressor.data.statistics import sampled_labels
 from smil_regressor.losses import denominators, loss_terms, total_loss
+from smil_regressor.model.camera_head import FovCameras
 from smil_regressor.model.decoder import DecoderHead
 from smil_regressor.model.original import load_original, read_original
 from smil_regressor.model.prediction import Prediction
@@ -44,9 +45,10 @@ class SmilTask(Task[Batch]):
         facts: Facts,
         folders: Sequence[Path] = (),
         starting_weights: Path | None = None,
+        starting_rig: FovCameras | None = None,
     ) -> None:
         self.config, self.data, self.facts = config, data, facts
-        self.folders, self.starting_weights = folders, starting_weights
+        self.folders, self.starting_weights, self.starting_rig = folders, starting_weights, starting_rig
         self.body_model = body
         self.body = build_body(config, body)
         self.settings = loss_settings(config, body.joint_names)
@@ -59,6 +61,9 @@ class SmilTask(Task[Batch]):
 
     def build_model(self) -> nn.Module:
         network = build_network(self.config, self.body_model, self.facts, self.folders)
+        if self.starting_rig is not None and isinstance(network, MultiViewRegressor):
+            with torch.no_grad():
+                network.camera_heads.start_from(self.starting_rig)
         if self.starting_weights is not None:
             load_starting_weights(network, self.starting_weights)
         if self.config.training.reset_ief_token_embedding and isinstance(network.head, DecoderHead):
@@ -102,7 +107,10 @@ class SmilTask(Task[Batch]):
         active = [name for name in self._terms if weights.get(name, 0.0) > 0]
         prediction: Prediction = model(batch)
         terms = loss_terms(prediction, batch, self.body.to(batch.images.device), active, self.settings)
-        return total_loss(terms, weights, denominators)
+        values = total_loss(terms, weights, denominators)
+        # Values that were not finite were left as they were; the step then counts as broken, and the run stops there.
+        values["total"] = torch.where(prediction.nonfinite > 0, torch.nan, values["total"])
+        return values
 
     def validate(self, model: nn.Module, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
         prediction: Prediction = model(batch)

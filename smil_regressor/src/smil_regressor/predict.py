@@ -176,7 +176,7 @@ class Predictor:
                 "predict: this network refines given cameras (training.use_gt_camera_init), so every view needs its "
                 "calibration; give --calibration, or train with use_gt_camera_init false"
             )
-        boxes = torch.from_numpy(np.concatenate([np.full_like(sizes, -0.5), sizes], -1))
+        boxes = torch.from_numpy(np.concatenate([np.zeros_like(sizes), sizes], -1))
         scaled = crop_intrinsics(torch.from_numpy(K), boxes, (resolution, resolution))
         K_input = torch.where(torch.from_numpy(known)[..., None, None], scaled, torch.eye(3, dtype=scaled.dtype))
         device = self.loaded.device

@@ -288,11 +288,11 @@ def _from_session(folder: Path, predictor: Predictor, names: Sequence[str] | Non
     if not chosen:
         raise InputError(f"{folder}: none of its cameras is one of the network's: {', '.join(order)}")
     known = [rig for camera in session.cameras if (rig := session.rig_camera(camera.name)) is not None]
-    rig = {camera.name: Calibrated.of(camera) for camera in known}
+    calibrated = {camera.name: Calibrated.of(camera) for camera in known}
     lengths = min(video_length(camera.video) for camera in chosen)
     streams = [iter_frames(camera.video, range(lengths)) for camera in chosen]
     for number, images in enumerate(zip(*streams, strict=True)):
-        yield f"frame_{number:06d}", _in_first_frame(_views(list(images), rig, [camera.name for camera in chosen]))
+        yield f"frame_{number:06d}", _in_first_frame(_views(list(images), calibrated, [camera.name for camera in chosen]))
 
 
 def _from_data(path: Path, predictor: Predictor) -> Iterator[Moment]:

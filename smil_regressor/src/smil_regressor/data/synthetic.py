@@ -107,7 +107,7 @@ def _sample(
     views, (height, width) = len(session.rig.names), session.rig.size_hw
     view_mask = _present_views(rng, views, difficulty.missing_views)
     scale = np.array([resolution / width, resolution / height])
-    K = crop_intrinsics(torch.from_numpy(session.rig.K), torch.tensor([-0.5, -0.5, width, height]).double()
+    K = crop_intrinsics(torch.from_numpy(session.rig.K), torch.tensor([0.0, 0.0, width, height]).double()
                         .expand(views, 4), (resolution, resolution))  # fmt: skip
     small = [cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_AREA) for image in images]
     small_masks = [cv2.resize(m.astype(np.float32), (resolution,) * 2, interpolation=cv2.INTER_AREA) for m in masks]

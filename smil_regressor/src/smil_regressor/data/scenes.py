@@ -42,25 +42,29 @@ class Props:
     colors: Float[np.ndarray, "n 3"]
 
 
-def random_rig(rng: np.random.Generator, views: int, extent: float, size_hw: tuple[int, int]) -> Rig:
-    """Cameras on a dome that look at the middle of the arena, evenly in azimuth with jitter, optical axes off centre.
+def random_rig(
+    lab: np.random.Generator, session: np.random.Generator, views: int, extent: float, size_hw: tuple[int, int]
+) -> Rig:
+    """Cameras on a dome that look at the middle of the arena, about evenly in azimuth, optical axes off centre.
 
     Args:
+        lab: Draws where the cameras are mounted; the same for all sessions of a laboratory.
+        session: Draws how far they have moved since (a few degrees and per cent), and their lenses.
         extent: Length of the animal; the arena is about two of it.
     """
     height, width = size_hw
-    azimuth = 2 * np.pi * (np.arange(views) + rng.uniform(-0.2, 0.2, views)) / views
-    elevation = np.radians(rng.uniform(25, 65, views))
-    distance = extent * rng.uniform(2.3, 2.9, views)
+    azimuth = 2 * np.pi * (np.arange(views) + lab.uniform(-0.2, 0.2, views)) / views + session.normal(0, 0.03, views)
+    elevation = np.radians(lab.uniform(30, 65, views)) + session.normal(0, 0.03, views)
+    distance = extent * lab.uniform(2.3, 2.9, views) * session.uniform(0.97, 1.03, views)
     eyes = distance[:, None] * np.stack(
         [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], 1
     )
-    targets = rng.normal(0, 0.04 * extent, (views, 3))
+    targets = lab.normal(0, 0.03 * extent, (views, 3)) + session.normal(0, 0.01 * extent, (views, 3))
     focal = distance / (1.25 * extent) * min(size_hw)
     K = np.zeros((views, 3, 3))
-    K[:, 0, 0], K[:, 1, 1], K[:, 2, 2] = focal, focal * rng.uniform(0.97, 1.03, views), 1
-    K[:, 0, 2] = (width - 1) / 2 + rng.uniform(-0.04, 0.04, views) * width
-    K[:, 1, 2] = (height - 1) / 2 + rng.uniform(-0.04, 0.04, views) * height
+    K[:, 0, 0], K[:, 1, 1], K[:, 2, 2] = focal, focal * session.uniform(0.98, 1.02, views), 1
+    K[:, 0, 2] = (width - 1) / 2 + session.uniform(-0.03, 0.03, views) * width
+    K[:, 1, 2] = (height - 1) / 2 + session.uniform(-0.03, 0.03, views) * height
     cameras = np.stack([_look_at(eye, target) for eye, target in zip(eyes, targets, strict=True)])
     return Rig(tuple(f"cam{i}" for i in range(views)), K, cameras, size_hw)
 

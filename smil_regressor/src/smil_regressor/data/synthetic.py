@@ -6,18 +6,19 @@ arena's frame: z up, its origin in the middle of the floor's centre, lengths in 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from posecore.bodymodel import BodyModel
-from posecore.cameras import crop_intrinsics, project, transform
+from posecore.cameras import project, transform
 from posecore.rendering import Backend, Light, rasterize, shade_raster, visible_points
 from posecore.rotations import axis_angle_to_matrix
 from smil_regressor.data.sample import Sample
-from smil_regressor.data.scenes import Pose, Props, Rig, animal_colors, random_pose, random_props, random_rig
+from smil_regressor.data.scenes import Pose, Props, Rig, animal_colors, ideal_rig, random_pose, random_props, random_rig
+from smil_regressor.data.synthetic_frame import Frame, to_sample
 
 BACKGROUND = 0.75
 HIDDEN_BEHIND = 0.12
@@ -40,6 +41,11 @@ class Difficulty:
     """Pebbles on the floor."""
     yaw_range_deg: float = 180.0
     """Headings are uniform within plus and minus this."""
+    distortion: float = 0.0
+    """Mean barrel distortion (-k1 of OpenCV) of the lenses, in layouts that keep pictures as recorded: SLEAP's."""
+
+
+DEFAULT = Difficulty()
 
 
 def synthesise(
@@ -50,7 +56,7 @@ def synthesise(
     resolution: int,
     seed: int,
     frames_per_session: int = 8,
-    difficulty: Difficulty = Difficulty(),
+    difficulty: Difficulty = DEFAULT,
     backend: Backend = "warp",
 ) -> Iterator[Sample]:
     """Yield samples in order; the same arguments give the same samples.
@@ -62,6 +68,30 @@ def synthesise(
     Raises:
         ValueError: Fewer than one sample, view or frame.
     """
+    for frame in render_frames(
+        body, samples=samples, views=views, resolution=resolution, seed=seed,
+        frames_per_session=frames_per_session, difficulty=difficulty, backend=backend,
+    ):  # fmt: skip
+        yield to_sample(frame, resolution)
+
+
+def render_frames(
+    body: BodyModel,
+    *,
+    samples: int,
+    views: int,
+    resolution: int,
+    seed: int,
+    frames_per_session: int = 8,
+    difficulty: Difficulty = DEFAULT,
+    backend: Backend = "warp",
+    ideal_lenses: bool = False,
+) -> Iterator[Frame]:
+    """The same scenes as `synthesise`, in the pictures as rendered: 1.5 times `resolution` high, and wider than that.
+
+    Args:
+        ideal_lenses: Square pixels, the optical axis in the middle and one picture size: the cameras of a renderer.
+    """
     if min(samples, views, resolution, frames_per_session) < 1:
         raise ValueError("samples, views, resolution and frames_per_session must be at least 1")
     length = float(np.ptp(body.template.double().numpy(), axis=0).max())
@@ -70,9 +100,9 @@ def synthesise(
         index, frame = divmod(number, frames_per_session)
         if session is None or frame == 0:
             session = _Session.draw(np.random.default_rng([seed, index]), f"synthetic_{index:04d}", body, views,
-                                    resolution, length, difficulty)  # fmt: skip
+                                    resolution, length, difficulty, ideal_lenses)  # fmt: skip
         rng = np.random.default_rng([seed, index, frame + 1])
-        yield _sample(rng, body, session, frame, resolution, length, difficulty, backend)
+        yield _frame(rng, body, session, frame, length, difficulty, backend)
 
 
 @dataclass(frozen=True)
@@ -85,62 +115,51 @@ class _Session:
 
     @staticmethod
     def draw(
-        rng: np.random.Generator, name: str, body: BodyModel, views: int, resolution: int, length: float, d: Difficulty
-    ) -> "_Session":
-        height, width = (int(resolution * factor) for factor in (1.5, rng.choice([1.5, 1.75, 2.0])))
+        rng: np.random.Generator, name: str, body: BodyModel, views: int,
+        resolution: int, length: float, d: Difficulty, ideal_lenses: bool,
+    ) -> "_Session":  # fmt: skip
+        wide = rng.choice([1.5, 1.75, 2.0])
+        # video codecs want even sizes
+        height, width = (2 * round(resolution * factor / 2) for factor in (1.5, 1.75 if ideal_lenses else wide))
         rig = random_rig(rng, views, length, (height, width))
         floor = float(body.template[:, 2].min()) - 0.03 * length
         colors = animal_colors(rng, body.weights.double().numpy(), body.joint_names)
         light = rng.normal([0.0, 0.0, 1.0], 0.4)
-        return _Session(name, rig, random_props(rng, length, floor, d.distractors), colors, light)
+        props = random_props(rng, length, floor, d.distractors)
+        return _Session(name, ideal_rig(rig) if ideal_lenses else rig, props, colors, light)
 
 
-def _sample(
-    rng: np.random.Generator, body: BodyModel, session: _Session, frame: int,
-    resolution: int, length: float, difficulty: Difficulty, backend: Backend,
-) -> Sample:  # fmt: skip
+def _frame(
+    rng: np.random.Generator, body: BodyModel, session: _Session, number: int,
+    length: float, difficulty: Difficulty, backend: Backend,
+) -> Frame:  # fmt: skip
     pose = random_pose(rng, body.joint_names, body.num_betas, length, difficulty.yaw_range_deg)
     rotations = axis_angle_to_matrix(torch.from_numpy(pose.axis_angles))
     vertices, joints = _place(body, rotations, pose)
-    pixels, images, masks, visible = _render(session, vertices, body, joints, length, backend)
-    pixels, visible = _imperfect(rng, pixels, visible, session.rig, difficulty)
-    views, (height, width) = len(session.rig.names), session.rig.size_hw
-    view_mask = _present_views(rng, views, difficulty.missing_views)
-    scale = np.array([resolution / width, resolution / height])
-    K = crop_intrinsics(torch.from_numpy(session.rig.K), torch.tensor([0.0, 0.0, width, height]).double()
-                        .expand(views, 4), (resolution, resolution))  # fmt: skip
-    small = [cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_AREA) for image in images]
-    small_masks = [cv2.resize(m.astype(np.float32), (resolution,) * 2, interpolation=cv2.INTER_AREA) for m in masks]
-    shown = view_mask[:, None, None]
-    return Sample(
-        key=f"{session.name}[{frame}]",
+    drawn = _render(session, vertices, body, joints, length, backend)
+    pixels, visible = _imperfect(rng, drawn.pixels, drawn.visible, session.rig, difficulty)
+    return Frame(
         session=session.name,
-        frame=frame,
-        images=np.where(shown[..., None], np.stack(small), np.uint8(0)),
-        view_mask=view_mask,
-        camera_slots=np.where(view_mask, np.arange(views), -1),
-        K=np.where(shown, K.numpy(), np.eye(3)).astype(np.float32),
-        cam_from_world=np.where(shown, session.rig.cam_from_world, np.eye(4)).astype(np.float32),
-        has_camera=view_mask,
-        native_size_wh=np.tile(np.array([width, height], np.float32), (views, 1)),
-        keypoints_px=(((pixels + 0.5) * scale - 0.5) * shown).astype(np.float32),
-        visibility=(visible & view_mask[:, None]).astype(np.float32),
-        masks=(np.stack(small_masks) > 0.5) & shown,
-        has_mask=view_mask,
-        keypoints_world=joints.numpy().astype(np.float32),
-        has_keypoints_world=np.ones(body.num_joints, bool),
-        rotations=rotations.numpy().astype(np.float32),
-        has_root_rotation=True,
-        has_joint_rotations=True,
-        betas=pose.betas.astype(np.float32),
-        has_betas=True,
-        translation=pose.translation.astype(np.float32),
-        has_translation=True,
-        log_scales=np.zeros((body.num_joints, 3), np.float32),
-        has_log_scales=False,
-        joint_offsets=np.zeros((body.num_joints, 3), np.float32),
-        has_joint_offsets=False,
+        number=number,
+        rig=session.rig,
+        pose=pose,
+        rotations=rotations.numpy(),
+        joints_world=joints.numpy(),
+        images=drawn.images,
+        masks=drawn.masks,
+        depth=drawn.depth,
+        keypoints_px=pixels,
+        visible=visible,
+        view_mask=_present_views(rng, len(session.rig.names), difficulty.missing_views),
     )
+
+
+class _Drawn(NamedTuple):
+    images: UInt8[np.ndarray, "v h w 3"]
+    masks: Bool[np.ndarray, "v h w"]
+    depth: Float32[np.ndarray, "v h w"]
+    pixels: Float[np.ndarray, "v j 2"]
+    visible: Bool[np.ndarray, "v j"]
 
 
 def _place(body: BodyModel, rotations: torch.Tensor, pose: Pose) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,10 +174,8 @@ def _place(body: BodyModel, rotations: torch.Tensor, pose: Pose) -> tuple[torch.
 
 def _render(
     session: _Session, vertices: torch.Tensor, body: BodyModel, joints: torch.Tensor, length: float, backend: Backend
-) -> tuple[
-    Float[np.ndarray, "v j 2"], UInt8[np.ndarray, "v h w 3"], Bool[np.ndarray, "v h w"], Bool[np.ndarray, "v j"]
-]:
-    """Pixels of joints, pictures, visible masks of the animal, and which joints are in sight, in all views at once."""
+) -> _Drawn:
+    """Pictures, visible masks of the animal, and where its joints are and whether they are in sight, in all views."""
     rig, props = session.rig, session.props
     views = len(rig.names)
     cameras, K = torch.from_numpy(rig.cam_from_world), torch.from_numpy(rig.K)
@@ -175,7 +192,7 @@ def _render(
     pixels, in_front = project(joints_cam, K)
     seen = visible_points(joints_cam.float(), raster.depth, K.float(), HIDDEN_BEHIND * length) & in_front
     images = (picture.clamp(0, 1) * 255).round().byte().numpy()
-    return pixels.numpy(), images, mask.numpy(), seen.numpy()
+    return _Drawn(images, mask.numpy(), raster.depth.numpy(), pixels.numpy(), seen.numpy())
 
 
 def _imperfect(

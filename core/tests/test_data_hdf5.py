@@ -50,6 +50,27 @@ def test_rows_come_back_as_they_were_written(tmp_path, blobs):
         reader.blob("images/jpeg", 70)
 
 
+@pytest.mark.parametrize("blobs", ["packed", "vlen"])
+@pytest.mark.parametrize("pictures", [[b"ab"], [b""], [b"ab", b"cd"], [b""] * 3, [b"abc"] * 33, [b"a", b"", b"bc"]])
+def test_pictures_of_equal_length_and_empty_ones_come_back(tmp_path, blobs, pictures):
+    with Hdf5Writer(tmp_path / "a.h5", blobs) as writer:
+        for picture in pictures:
+            writer.append({"jpeg": picture})
+        writer.finish({})
+    reader = Hdf5Reader(tmp_path / "a.h5")
+    assert reader.shape("jpeg") == (len(pictures),)
+    assert [reader.blob("jpeg", index) for index in range(len(pictures))] == pictures
+
+
+def test_a_dictionary_in_the_metadata_becomes_a_subgroup(tmp_path):
+    with Hdf5Writer(tmp_path / "a.h5") as writer:
+        writer.append({"frame": 1})
+        writer.finish({"rate_hz": 30.0, "statistics": {"processed": 1}})
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert dict(file["metadata"].attrs) == {"rate_hz": 30.0}
+        assert dict(file["metadata/statistics"].attrs) == {"processed": 1}
+
+
 def test_the_chunks_of_a_column_hold_few_rows(tmp_path):
     with h5py.File(write(tmp_path / "a.h5")) as file:
         assert file["pose"].chunks == (32, 5, 3)

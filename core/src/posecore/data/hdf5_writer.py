@@ -54,7 +54,7 @@ class Hdf5Writer:
             self._flush()
 
     def finish(self, metadata: Mapping[str, Any]) -> None:
-        """Write attributes of the group `metadata`, and put the file in its place.
+        """Write attributes of the group `metadata` (dictionaries: of its subgroups), and put the file in its place.
 
         Raises:
             InputError: No row was written.
@@ -62,7 +62,12 @@ class Hdf5Writer:
         if self.num_rows == 0:
             raise InputError(f"{self.path}: there is no sample to write; check the input and the filters")
         self._flush()
-        self._file.require_group("metadata").attrs.update(metadata)
+        group = self._file.require_group("metadata")
+        for name, value in metadata.items():
+            if isinstance(value, Mapping):
+                group.require_group(name).attrs.update(value)
+            else:
+                group.attrs[name] = value
         self._file.close()
         with self._unfinished.open("rb") as file:
             os.fsync(file.fileno())
@@ -85,7 +90,7 @@ class Hdf5Writer:
             if not isinstance(first, bytes):
                 self._extend(name, _column(cells), _chunk_rows(first))
             elif self._blobs == "vlen":
-                self._extend(name, _vlen_column(cells), BUFFERED_ROWS)
+                self._extend_vlen(name, cells)
             else:
                 self._extend_packed(name, cells)
         self._rows.clear()
@@ -99,11 +104,20 @@ class Hdf5Writer:
         self._extend(offsets, last + np.cumsum(sizes), 1024)
         self._extend(f"{name}/data", np.frombuffer(b"".join(cells), np.uint8), BLOB_CHUNK)
 
+    def _extend_vlen(self, name: str, cells: list[Any]) -> None:
+        if name not in self._file:
+            dtype = h5py.vlen_dtype(np.uint8)
+            self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(BUFFERED_ROWS,))
+        dataset = self._file[name]
+        start = len(dataset)
+        dataset.resize(start + len(cells), axis=0)
+        for row, cell in enumerate(cells, start):  # one by one: h5py takes blobs of equal length for a matrix
+            dataset[row] = np.frombuffer(cell, np.uint8)
+
     def _extend(self, name: str, values: np.ndarray, chunk_rows: int) -> None:
         if name not in self._file:
             shape = values.shape[1:]
-            dtype = h5py.vlen_dtype(np.uint8) if _holds_blobs(values) else values.dtype
-            dtype = h5py.string_dtype() if values.dtype == object and not _holds_blobs(values) else dtype
+            dtype = h5py.string_dtype() if values.dtype == object else values.dtype
             self._file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(chunk_rows, *shape))
         dataset = self._file[name]
         dataset.resize(len(dataset) + len(values), axis=0)
@@ -120,16 +134,6 @@ def _signature(cell: Cell) -> tuple[type, tuple[int, ...]]:
 
 def _column(cells: list[Any]) -> np.ndarray:
     return np.array(cells, dtype=object) if isinstance(cells[0], str) else np.stack([np.asarray(c) for c in cells])
-
-
-def _vlen_column(cells: list[Any]) -> np.ndarray:
-    column = np.empty(len(cells), dtype=object)
-    column[:] = [np.frombuffer(cell, np.uint8) for cell in cells]
-    return column
-
-
-def _holds_blobs(values: np.ndarray) -> bool:
-    return values.dtype == object and isinstance(values[0], np.ndarray)
 
 
 def _chunk_rows(cell: Any) -> int:

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from posecore.data.hdf5 import Hdf5Writer
 from posecore.data.images import encode_jpeg
 from smil_regressor.data.pictures import encode_mask
 from smil_regressor.data.pixels import intrinsics_to_file, points_to_file, resize_intrinsics
 from smil_regressor.data.sample import Sample
-from smil_regressor.data.table_writer import TableWriter
 
 LAYOUT_VERSION = 2
 """1: SMILify's own files, which do not say so."""
@@ -61,7 +61,7 @@ class MultiViewWriter:
         self.jpeg_quality = jpeg_quality
         self._any_camera, self._any_3d, self._sessions = False, False, set[str]()
         self._metadata = self._static_metadata(world_scale, smal_sha256, rot6d_convention) | dict(metadata or {})
-        self._table = TableWriter(path)
+        self._table = Hdf5Writer(path, blobs="vlen")
 
     def add(self, sample: Sample, jpegs: Sequence[bytes] | None = None) -> None:
         """Append a sample; `jpegs` are its views' pictures where they are encoded already (empty where there is none).
@@ -87,10 +87,9 @@ class MultiViewWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        if kind is None:
-            self._table.finish(self._metadata | self._final_metadata())
-        else:
-            self._table.discard()
+        with self._table:  # leaves nothing behind where it is not finished
+            if kind is None:
+                self._table.finish(self._metadata | self._final_metadata())
 
     def _check(self, sample: Sample) -> None:
         found = (*sample.images.shape[:3], sample.keypoints_px.shape[1], sample.betas.shape[0])

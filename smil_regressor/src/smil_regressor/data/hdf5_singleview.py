@@ -14,11 +14,11 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from posecore.cameras import intrinsics_to_fov, opencv_to_pytorch3d
+from posecore.data.hdf5 import Hdf5Writer
 from posecore.data.images import encode_jpeg
 from smil_regressor.data.hdf5_multiview import LAYOUT_VERSION
 from smil_regressor.data.pixels import intrinsics_to_file, points_to_file, resize_intrinsics
 from smil_regressor.data.sample import Sample
-from smil_regressor.data.table_writer import TableWriter
 
 
 class SingleViewWriter:
@@ -60,7 +60,7 @@ class SingleViewWriter:
             **{name: value for name, value in optional.items() if value is not None},
             **(metadata or {}),
         }
-        self._table = TableWriter(path)
+        self._table = Hdf5Writer(path, blobs="vlen")
 
     def add(self, sample: Sample, jpegs: Sequence[bytes] | None = None) -> None:
         """Append a sample; `jpegs` holds its picture where it is encoded already.
@@ -81,11 +81,10 @@ class SingleViewWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        if kind is None:
-            rows = self._table.num_rows
-            self._table.finish(self._metadata | {"total_samples": rows, "statistics": {"processed_samples": rows}})
-        else:
-            self._table.discard()
+        rows = self._table.num_rows
+        with self._table:  # leaves nothing behind where it is not finished
+            if kind is None:
+                self._table.finish(self._metadata | {"total_samples": rows, "statistics": {"processed_samples": rows}})
 
     def _view_columns(self, sample: Sample) -> dict[str, Any]:
         stored = np.full(2, float(self.resolution))

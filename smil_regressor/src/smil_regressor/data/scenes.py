@@ -69,6 +69,15 @@ def random_rig(
     return Rig(tuple(f"cam{i}" for i in range(views)), K, cameras, size_hw)
 
 
+def ideal_rig(rig: Rig) -> Rig:
+    """The same cameras with square pixels and the optical axis in the middle of the picture."""
+    height, width = rig.size_hw
+    K = rig.K.copy()
+    K[:, 1, 1] = K[:, 0, 0]
+    K[:, :2, 2] = (width - 1) / 2, (height - 1) / 2
+    return Rig(rig.names, K, rig.cam_from_world, rig.size_hw)
+
+
 def random_pose(
     rng: np.random.Generator, joint_names: tuple[str, ...], num_betas: int, extent: float, yaw_range_deg: float
 ) -> Pose:

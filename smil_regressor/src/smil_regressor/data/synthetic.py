@@ -45,7 +45,7 @@ class Difficulty:
     """Mean barrel distortion (-k1 of OpenCV) of the lenses, in layouts that keep pictures as recorded: SLEAP's."""
 
 
-DEFAULT = Difficulty()
+EXACT = Difficulty()
 
 
 def synthesise(
@@ -56,7 +56,7 @@ def synthesise(
     resolution: int,
     seed: int,
     frames_per_session: int = 8,
-    difficulty: Difficulty = DEFAULT,
+    difficulty: Difficulty = EXACT,
     backend: Backend = "warp",
 ) -> Iterator[Sample]:
     """Yield samples in order; the same arguments give the same samples.
@@ -83,7 +83,7 @@ def render_frames(
     resolution: int,
     seed: int,
     frames_per_session: int = 8,
-    difficulty: Difficulty = DEFAULT,
+    difficulty: Difficulty = EXACT,
     backend: Backend = "warp",
     ideal_lenses: bool = False,
 ) -> Iterator[Frame]:
@@ -99,8 +99,7 @@ def render_frames(
     for number in range(samples):
         index, frame = divmod(number, frames_per_session)
         if session is None or frame == 0:
-            session = _Session.draw(np.random.default_rng([seed, index]), f"synthetic_{index:04d}", body, views,
-                                    resolution, length, difficulty, ideal_lenses)  # fmt: skip
+            session = _Session.draw(seed, index, body, views, resolution, length, difficulty, ideal_lenses)
         rng = np.random.default_rng([seed, index, frame + 1])
         yield _frame(rng, body, session, frame, length, difficulty, backend)
 
@@ -115,18 +114,21 @@ class _Session:
 
     @staticmethod
     def draw(
-        rng: np.random.Generator, name: str, body: BodyModel, views: int,
+        seed: int, index: int, body: BodyModel, views: int,
         resolution: int, length: float, d: Difficulty, ideal_lenses: bool,
     ) -> "_Session":  # fmt: skip
+        # numpy takes missing seeds for zeros: [seed] would be the stream of session 0
+        lab, rng = np.random.default_rng([seed, 0, 0, 1]), np.random.default_rng([seed, index])
         wide = rng.choice([1.5, 1.75, 2.0])
         # video codecs want even sizes
         height, width = (2 * round(resolution * factor / 2) for factor in (1.5, 1.75 if ideal_lenses else wide))
-        rig = random_rig(rng, views, length, (height, width))
+        rig = random_rig(lab, rng, views, length, (height, width))
         floor = float(body.template[:, 2].min()) - 0.03 * length
         colors = animal_colors(rng, body.weights.double().numpy(), body.joint_names)
         light = rng.normal([0.0, 0.0, 1.0], 0.4)
         props = random_props(rng, length, floor, d.distractors)
-        return _Session(name, ideal_rig(rig) if ideal_lenses else rig, props, colors, light)
+        rig = ideal_rig(rig) if ideal_lenses else rig
+        return _Session(f"synthetic_{index:04d}", rig, props, colors, light)
 
 
 def _frame(

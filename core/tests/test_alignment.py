@@ -8,6 +8,7 @@ import roma
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.transform import Rotation
 
 from posecore.alignment import procrustes
@@ -73,6 +74,32 @@ def test_a_mirrored_cloud_is_turned_but_never_mirrored():
     found = procrustes(source, source * torch.tensor([-1.0, 1, 1], dtype=F64))
     assert (torch.linalg.det(found.R) > 0.999).all()
     assert (found.s > 0).all()
+
+
+def test_with_reflections_allowed_the_fit_is_that_of_scipy():
+    """As FreiHAND's `align_w_scale` computes it; of 30 unrelated pairs about half are mirrored."""
+    source, target = points(30, 9, seed=1), points(30, 9, seed=2)
+    found = procrustes(source, target, allow_reflection=True)
+    mirrored = torch.linalg.det(found.R) < 0
+    assert 0 < mirrored.sum() < 30
+    for i in range(30):
+        a, b = (x[i].numpy() - x[i].numpy().mean(0) for x in (source, target))
+        R, singular = orthogonal_procrustes(a, b)  # of row vectors
+        scale = singular / np.square(a).sum()
+        close(found.R[i], torch.from_numpy(R.T))
+        assert found.s[i].item() == pytest.approx(scale)
+        close(found.apply(source)[i], torch.from_numpy(scale * a @ R + target[i].numpy().mean(0)))
+    proper = procrustes(source, target)
+    close(found.R[~mirrored], proper.R[~mirrored])
+
+
+def test_a_mirrored_cloud_is_found_again_where_reflections_are_allowed_and_has_gradients():
+    source = points(2, 15).requires_grad_()
+    target = 3 * source.detach() * torch.tensor([-1.0, 1, 1], dtype=F64) + 1
+    found = procrustes(source, target, allow_reflection=True)
+    close(found.apply(source), target)
+    assert (found.s > 0).all()
+    assert torch.autograd.gradcheck(lambda x: tuple(procrustes(x, target, allow_reflection=True)), source)
 
 
 def test_points_without_weight_do_not_matter_even_where_they_are_nan():

@@ -1,4 +1,4 @@
-"""Procrustes alignment of corresponding points: rigid or similarity, never a reflection."""
+"""Procrustes alignment of corresponding points: rigid or similarity, a reflection only where it is asked for."""
 
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,7 @@ OnDegenerate = Literal["raise", "nan"]
 
 
 class Similarity(NamedTuple):
-    """`x -> s R x + t`, one for each entry of the batch."""
+    """`x -> s R x + t`, one for each entry of the batch; R is a rotation, or a mirrored one where that was allowed."""
 
     R: Float[Tensor, "*batch 3 3"]
     t: Float[Tensor, "*batch 3"]
@@ -32,11 +32,15 @@ def procrustes(
     weights: Float[Tensor, "*batch n"] | None = None,
     scale: bool = True,
     on_degenerate: OnDegenerate = "raise",
+    allow_reflection: bool = False,
 ) -> Similarity:
     """The similarity that minimises `sum_i w_i |s R source_i + t - target_i|^2` with det R = +1 (Umeyama 1991).
 
     Points of weight 0 may be NaN. Without `scale`, s is 1. Computed in float64, returned in the source's dtype;
     differentiable, also where the point sets fit exactly.
+
+    With `allow_reflection`, R may also have det R = -1, as in the evaluation scripts of FreiHAND, HO3D and DexYCB
+    (`scipy.linalg.orthogonal_procrustes`). Where one set lies in a plane, both signs fit alike and rounding decides.
 
     Fewer than three points with weight, or points on a line or at one place in either set, leave the rotation open:
     this raises ValueError naming the batch entries, or gives NaN for those entries with `on_degenerate="nan"`.
@@ -55,7 +59,11 @@ def procrustes(
     eye = torch.eye(3, dtype=torch.float64, device=source.device)
     covariance = target_centred.mT @ (mass[..., None] * source_centred)
     covariance = torch.where(determined[..., None, None], covariance, eye)
-    R = project_to_so3(covariance)
+    mirror = torch.ones_like(mass[..., 0])
+    if allow_reflection:  # -I mirrors space: the nearest mirrored rotation to M is minus the nearest rotation to -M
+        mirror = torch.where(torch.linalg.det(covariance) < 0, -1.0, mirror)
+    mirror = mirror[..., None, None]
+    R = mirror * project_to_so3(mirror * covariance)
     s = torch.ones_like(mass[..., 0])
     if scale:
         variance = (mass[..., None] * source_centred**2).sum((-2, -1))

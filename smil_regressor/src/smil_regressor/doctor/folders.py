@@ -122,7 +122,7 @@ def _tracks(subject: str, tracks: Tracks, frames: int) -> list[Finding]:
 def _points3d(session: Session, tracks: dict[str, Tracks]) -> list[Finding]:
     subject = str(session.folder)
     if session.points3d is None:
-        remedy = "smil triangulate makes it; without it only 2D losses are used"
+        remedy = "smil data triangulate makes it; without it only 2D losses are used"
         return [Finding("warning", subject, "no points3d.h5", remedy)]
     points = read_points3d(session.points3d)
     nodes = {len(one.node_names) for one in tracks.values()}
@@ -152,7 +152,7 @@ def _rig(session: Session) -> list[Finding]:
             findings.append(Finding("error", f"{subject}: {camera.name}", "; ".join(camera.reasons), remedy))
         elif camera.leave_one_out_px > POOR_PX:
             text = f"its points lie {camera.leave_one_out_px:.1f} px from where the other cameras put them"
-            findings.append(Finding("warning", f"{subject}: {camera.name}", text, "smil refine-cameras may halve it"))
+            findings.append(Finding("warning", f"{subject}: {camera.name}", text, "smil data refine-cameras may halve it"))
     good = [pair for pair in report.pairs if not set(pair.names) & set(report.bad_cameras)]
     findings += [
         Finding("ok", f"{subject}: {' + '.join(pair.names)}", f"two-view residual {pair.residual_px:.1f} px")

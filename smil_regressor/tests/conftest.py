@@ -140,7 +140,9 @@ def make_sample() -> Callable[..., Any]:
     return _make_sample
 
 
-def _make_sample(views: int = 3, joints: int = 5, betas: int = 4, resolution: int = 32, seed: int = 0, **changes: Any) -> Any:
+def _make_sample(
+    views: int = 3, joints: int = 5, betas: int = 4, resolution: int = 32, seed: int = 0, **changes: Any
+) -> Any:
     from scipy.spatial.transform import Rotation
 
     from smil_regressor.data.sample import Sample
@@ -176,3 +178,88 @@ def _make_sample(views: int = 3, joints: int = 5, betas: int = 4, resolution: in
         **dict.fromkeys(["has_log_scales", "has_joint_offsets"], True),
     }
     return Sample(**(values | changes))
+
+
+@pytest.fixture(scope="session")
+def smil() -> Callable[..., Any]:
+    """Runs `smil ARGUMENTS` in this process; what nobody foresaw is raised."""
+    import logging
+
+    from typer.testing import CliRunner
+
+    from posecore.training import preemption
+    from smil_regressor.cli import app
+
+    def run(*arguments: object) -> Any:
+        root = logging.getLogger()
+        handlers, level = root.handlers[:], root.level
+        try:
+            result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        finally:
+            root.handlers[:], root.level = handlers, level
+            preemption.uninstall()
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def insects_file(tmp_path_factory) -> Path:
+    """A multi-view HDF5 file: 16 samples in 8 sessions, cameras cam0 and cam1, 64 px."""
+    from smil_regressor.data.insect import insect_body
+    from smil_regressor.data.synthesis import synthesise_file
+
+    path = tmp_path_factory.mktemp("data") / "insects.h5"
+    return synthesise_file(path, insect_body(), samples=16, views=2, resolution=64, seed=3, frames_per_session=2)
+
+
+FEW_STEPS = (
+    "training.trackers=[]",
+    "training.batch_size=4",
+    "training.max_steps=2",
+    "output.num_visualization_samples=1",
+)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, smil, insects_file) -> Callable[..., Path]:
+    """`trained("a.b=c", ...)`: the folder of a run of two steps of tiny.json with these overrides; each is made once."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(*overrides: str) -> Path:
+        if overrides not in made:
+            folder = tmp_path_factory.mktemp("run") / "run"
+            settings = [part for o in (*FEW_STEPS, *overrides) for part in ("--set", o)]
+            result = smil("train", "--config", "tiny.json", "--data-path", insects_file, "--run-dir", folder, *settings)
+            assert result.exit_code == 0, result.output
+            made[overrides] = folder
+        return made[overrides]
+
+    return make
+
+
+FREE_CAMERAS = ("training.use_gt_camera_init=false",)
+
+
+@pytest.fixture(scope="session")
+def run(trained) -> Path:
+    """A run whose network corrects given cameras; its best checkpoint is of the second step."""
+    return trained()
+
+
+@pytest.fixture(scope="session")
+def free_run(trained) -> Path:
+    """A run whose network needs no calibration."""
+    return trained(*FREE_CAMERAS)
+
+
+@pytest.fixture(scope="session")
+def other_file(tmp_path_factory) -> Path:
+    """Four other samples of the same cameras."""
+    from smil_regressor.data.insect import insect_body
+    from smil_regressor.data.synthesis import synthesise_file
+
+    path = tmp_path_factory.mktemp("other") / "other.h5"
+    return synthesise_file(path, insect_body(), samples=4, views=2, resolution=64, seed=8, frames_per_session=2)

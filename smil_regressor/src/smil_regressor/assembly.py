@@ -123,15 +123,14 @@ def build_network(
             checkpoint's weights follow anyway.
     """
     model = config.model
-    weights = (
-        None if model.pretrained_path is None else find_file(model.pretrained_path, "model.pretrained_path", folders)
-    )
     wanted = model.pretrained and load_backbone and model.backbone_name != "tiny_vit"
+    named = model.pretrained_path if wanted else None
+    weights = None if named is None else find_file(named, "model.pretrained_path", folders)
     backbone = create_backbone(
         model.backbone_name,
         model.resolution,
         pretrained=wanted,
-        weights=weights if wanted else None,
+        weights=weights,
         chunk_size=config.training.backbone_chunk_size,
     )
     spec = _body_spec(config, body, facts)

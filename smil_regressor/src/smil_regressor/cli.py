@@ -1,5 +1,6 @@
 """The command `smil`. Thin: parse, call, print; torch comes in inside the commands."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,9 +86,9 @@ def train(
 
     preemption.install()  # before torch comes in: a signal while it is imported must not end the job
     flags: dict[str, Any] = {
-        "dataset.data_path": data_path,
+        "dataset.data_path": None if data_path is None else str(data_path),
         "dataset.dataset_fraction": dataset_fraction,
-        "smal_model.smal_file": smal_file,
+        "smal_model.smal_file": None if smal_file is None else str(smal_file),
         "smal_model.shape_family": shape_family,
         "training.batch_size": batch_size,
         "training.num_epochs": num_epochs,
@@ -98,16 +99,13 @@ def train(
         "training.gradient_accumulation_steps": accumulation,
         "training.use_gt_camera_init": gt_cameras,
         "training.reset_ief_token_embedding": reset_token,
-        "training.resume_checkpoint": "null" if resume_checkpoint == "none" else resume_checkpoint,
+        "training.resume_checkpoint": resume_checkpoint,
         "optimizer.learning_rate": learning_rate,
         "num_views_to_use": num_views_to_use,
         "output.checkpoint_dir": checkpoint_dir,
     }
-    given = [
-        f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in flags.items()
-        if value is not None
-    ]
+    given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+    given += ["training.resume_checkpoint=null"] if resume_checkpoint == "none" else []
     with exit_codes():
         resolved = load_config(SmilConfig, config, [*given, *(overrides or [])])
         folders = [find_config(config, SmilConfig.presets).parent]
@@ -137,7 +135,7 @@ def evaluate(
     gt_cameras: Annotated[
         bool, typer.Option(help="Measure 2D errors in the given cameras, not the predicted ones.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Samples at once.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 16,
     device: Device = "auto",
 ) -> None:
     """Measure on held-out samples: metrics.json, CSV by joint, view and session, curves, worst-case pictures."""
@@ -170,7 +168,10 @@ def predict(
     ],
     output: Annotated[Path, typer.Option(help="Folder for parameters, pictures and meshes.")] = Path("predictions"),
     calibration: Annotated[
-        Path | None, typer.Option(help="Anipose calibration.toml of the views, found by camera name.")
+        Path | None,
+        typer.Option(
+            help="Anipose calibration.toml of the views, found by camera name; in the unit of the training data's."
+        ),
     ] = None,
     cameras: Annotated[
         str | None, typer.Option(help="Names of the views in the order of the inputs, for example top,left,right.")
@@ -181,12 +182,12 @@ def predict(
     ] = "auto",
     smal_file: SmalFile = None,
     meshes: Annotated[Literal["none", "obj", "ply", "glb"], typer.Option(help="Write a mesh a frame.")] = "obj",
-    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
-    every: Annotated[int, typer.Option(help="Take every n-th frame.")] = 1,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Take every n-th frame.")] = 1,
     smoothing: Annotated[
         int, typer.Option(help="Odd window, frames, over which pose and place are smoothed; 1: not.")
     ] = 1,
-    batch_size: Annotated[int, typer.Option(help="Frames at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Frames at once.")] = 8,
     device: Device = "auto",
 ) -> None:
     """Parameters (JSON, NPZ), overlays and meshes from pictures or videos of one or several views."""
@@ -261,14 +262,16 @@ def submit(
 ) -> None:
     """The same training as a SLURM job that saves, requeues and resumes when it is preempted or out of time."""
     with exit_codes():
-        resolved = load_config(SmilConfig, config, overrides or [])
-        from smil_regressor.experiment import run_folder
+        settings = [f"training.devices={gpus_per_node}", f"training.nodes={nodes}", *(overrides or [])]
+        resolved = load_config(SmilConfig, config, settings)
+        from smil_regressor.experiment import run_folder, with_found_files
         from smil_regressor.submission import submit_training
 
+        with_found_files(resolved, [find_config(config, SmilConfig.presets).parent])  # told now, not after the queue
         folder = run_folder(resolved, run_dir)
         submit_training(
             str(find_config(config, SmilConfig.presets)),
-            [f"training.devices={gpus_per_node}", f"training.nodes={nodes}", *(overrides or [])],
+            settings,
             folder,
             job_name or folder.name,
             dry_run,

@@ -169,7 +169,8 @@ def _constant_px(batch: Batch, pixels: Tensor) -> dict[str, Any]:
 def _ground_truth(loaded: LoadedNetwork, source: Any, folder: Path) -> dict[str, Any]:
     scale = UNREAL_SCALE if loaded.body.placement == "unreal" else 1.0
     errors = ground_truth_errors(source, loaded.body.model, body_scale=scale)
-    report = vars(errors) | {
+    known = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in vars(errors).items()}
+    report = known | {
         "passed": bool(not errors.max_px > GROUND_TRUTH_PX and not errors.max_relative_3d > GROUND_TRUTH_RELATIVE)
     }
     _write_json(folder / "ground_truth.json", report)
@@ -248,7 +249,7 @@ def _draw_pck(path: Path, measured: metrics.Measurements, size: tuple[int, int] 
 
 
 def _write_json(path: Path, report: Any) -> None:
-    path.write_text(json.dumps(report, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 __all__: Sequence[str] = ["evaluate"]

@@ -16,6 +16,7 @@ from posecore.cameras import opencv_to_pytorch3d
 from posecore.errors import InputError
 from posecore.report import write_report
 from posecore.training import fit
+from posecore.training.starting_point import starting_point
 from smil_regressor.assembly import Facts, find_file, read_body
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.mixing import RunData, open_run_data
@@ -63,6 +64,8 @@ def train(
     if master_port is not None:
         os.environ["MASTER_PORT"] = str(master_port)
     folder = run_folder(config, run_dir)
+    if resume is None and not dry_run and is_first_process():
+        starting_point(folder, resume)  # refuses a folder with a run in it, before anything in there is touched
     task = open_task(config, folders)
     if dry_run:
         network = task.build_model()
@@ -70,7 +73,7 @@ def train(
         return {"run_dir": str(folder), "dry_run": True, "trained_parameters": trained} | _sizes(task.data)
     _keep_inputs(task, folder)
     outcome = fit(task, fit_config(task.config), folder, resume)
-    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+    if not is_first_process():
         return None
     if outcome.was_preempted:
         return {"run_dir": str(folder), "step": outcome.step, "preempted": True}
@@ -85,9 +88,14 @@ def train(
     }
 
 
+def is_first_process() -> bool:
+    """The one that writes."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+
+
 def open_task(config: SmilConfig, folders: Sequence[Path] = ()) -> SmilTask:
     """Find and check all files of a configuration; nothing is trained."""
-    config = _with_found_files(config, folders)
+    config = with_found_files(config, folders)
     body, sha256 = read_body(config, folders)
     _tell_accepted(config)
     data = open_run_data(config, body)
@@ -154,18 +162,18 @@ def starting_rig(source: PoseSource) -> FovCameras | None:
     return FovCameras(torch.tensor(fovs), R, T)
 
 
-def _with_found_files(config: SmilConfig, folders: Sequence[Path]) -> SmilConfig:
-    """The configuration with paths that exist."""
+def with_found_files(config: SmilConfig, folders: Sequence[Path]) -> SmilConfig:
+    """The configuration with whole paths that exist, so that the run can be evaluated from any folder."""
     changes: dict[str, Any] = {}
     if config.dataset.data_path is not None and not config.multi_dataset.enabled:
-        found = find_file(config.dataset.data_path, "dataset.data_path", folders)
+        found = find_file(config.dataset.data_path, "dataset.data_path", folders).resolve()
         changes["dataset"] = config.dataset.model_copy(update={"data_path": found})
     if config.smal_model.smal_file is not None:
-        found = find_file(config.smal_model.smal_file, "smal_model.smal_file", folders)
+        found = find_file(config.smal_model.smal_file, "smal_model.smal_file", folders).resolve()
         changes["smal_model"] = config.smal_model.model_copy(update={"smal_file": found})
     if config.multi_dataset.enabled:
         datasets = [
-            d.model_copy(update={"path": find_file(d.path, f"multi_dataset.datasets.{d.name}.path", folders)})
+            d.model_copy(update={"path": find_file(d.path, f"multi_dataset.datasets.{d.name}.path", folders).resolve()})
             if d.enabled
             else d
             for d in config.multi_dataset.datasets
@@ -201,7 +209,7 @@ def _tell_accepted(config: SmilConfig) -> None:
 
 def _keep_inputs(task: SmilTask, folder: Path) -> None:
     """Copy the body model and write the split beside the checkpoints: with them a run folder is all that is needed."""
-    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+    if not is_first_process():
         return
     folder.mkdir(parents=True, exist_ok=True)
     source = task.config.smal_model.smal_file

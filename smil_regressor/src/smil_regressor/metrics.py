@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from posecore.alignment import procrustes
 from torch import Tensor
 
+from posecore.alignment import procrustes
 from posecore.cameras import project, transform, triangulate
 from posecore.rotations import geodesic_distance
 from smil_regressor.data.sample import Batch
@@ -36,7 +36,7 @@ class Measurements:
     key: tuple[str, ...]
     session: tuple[str, ...]
     px_input: Float[np.ndarray, "n v j"]
-    """2D distance in pixels of the network's input."""
+    """2D distance in pixels of the network's input; infinite where the joint is predicted behind the camera."""
     px_native: Float[np.ndarray, "n v j"]
     """2D distance in pixels of the original picture or crop."""
     mask_side_px: Float[np.ndarray, "n v"]
@@ -111,12 +111,17 @@ def length_unit(mm_per_unit: float | None) -> tuple[str, float]:
 
 
 def summarise(m: Measurements, mm_per_unit: float | None = None) -> dict[str, float]:
-    """One number a metric; a metric without any ground truth is left out."""
+    """One number a metric; a metric without any ground truth is left out.
+
+    Joints predicted behind a camera have no pixel: they miss every PCK threshold, and are counted by
+    `behind_camera_percent` instead of entering means. A percentile that falls on one is left out.
+    """
     unit, factor = length_unit(mm_per_unit)
     lengths = ("mpjpe", "root_aligned", "scale_aligned", "pa_mpjpe", "triangulation")
     out = {f"{name}_{unit}": _mean(getattr(m, name)) * factor for name in lengths}
     for name in ("px_input", "px_native", "iou", "angle_deg", "bone_length_percent", "reprojection_px"):
         out[name] = _mean(getattr(m, name))
+    out["behind_camera_percent"] = 100 * (1 - _share_below(m.px_input, np.finfo(float).max))
     for resolution, errors in (("native", m.px_native), ("input", m.px_input)):
         for threshold in PCK_THRESHOLDS_PX:
             out[f"pck_{resolution}@{threshold}px"] = _share_below(errors, threshold)
@@ -267,7 +272,7 @@ def _np(value: Tensor) -> Float[np.ndarray, "..."]:
 
 
 def _mean(values: Float[np.ndarray, "..."]) -> float:
-    known = values[~np.isnan(values)]
+    known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else float("nan")
 
 

@@ -39,14 +39,17 @@ Moment = tuple[str, list[View]]
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A rig's camera and the maps that straighten its pictures, which are costly and made once."""
+    """A rig's camera in the network's unit, and the maps that straighten its pictures, which are costly and made once."""
 
     rig: RigCamera
     maps: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def of(cls, camera: RigCamera) -> Self:
-        return cls(camera, camera.undistortion_maps())
+    def of(cls, camera: RigCamera, predictor: Predictor) -> Self:
+        """Networks work in metres where the training data's unit is known; a calibration is in the data's unit."""
+        cam_from_world = camera.cam_from_world.copy()
+        cam_from_world[:3, 3] *= predictor.loaded.facts.world_scale or 1.0
+        return cls(replace(camera, cam_from_world=cam_from_world), camera.undistortion_maps())
 
 
 def predict_files(
@@ -75,7 +78,7 @@ def predict_files(
     if smoothing < 1 or smoothing % 2 == 0:
         raise InputError(f"--smoothing {smoothing}: an odd number of frames is needed")
     predictor = Predictor.load(checkpoint, smal_file, device)
-    rig = None if calibration is None else {camera.name: Calibrated.of(camera) for camera in read_calibration(calibration)}
+    rig = None if calibration is None else _calibrated(read_calibration(calibration), predictor)
     found = _moments(inputs, predictor, rig, camera_names, mode, every)
     moments = islice(found, max_frames)
     output.mkdir(parents=True, exist_ok=True)
@@ -196,6 +199,10 @@ def _render(
     return rgb[0].numpy(), (raster.face_ids[0] >= 0).float().numpy()
 
 
+def _calibrated(cameras: Sequence[RigCamera], predictor: Predictor) -> dict[str, Calibrated]:
+    return {camera.name: Calibrated.of(camera, predictor) for camera in cameras}
+
+
 def _moments(
     inputs: Sequence[Path],
     predictor: Predictor,
@@ -232,14 +239,29 @@ def _listed(inputs: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            files += sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+            if not found:
+                raise InputError(f"{path}: no picture in it ({', '.join(PICTURES)}), and it is no session either")
+            files += found
         elif path.suffix.lower() in PICTURES:
             files.append(path)
+        elif path.suffix.lower() in (*VIDEOS, *DATA):
+            raise InputError(f"{path}: cannot be predicted together with inputs of another kind; give it alone")
         else:
             raise InputError(
                 f"{path}: neither a picture ({', '.join(PICTURES)}) nor a video, a session or an HDF5 file"
             )
     return files
+
+
+def _distinct_names(files: Sequence[Path]) -> list[str]:
+    """Names for the outputs: the files' own, with the folder's or a number in front where they repeat."""
+    names = [file.stem for file in files]
+    if len(set(names)) < len(names):
+        names = [f"{file.parent.name}_{file.stem}" for file in files]
+    if len(set(names)) < len(names):
+        names = [f"{number:06d}_{file.stem}" for number, file in enumerate(files)]
+    return names
 
 
 def _from_pictures(
@@ -254,8 +276,8 @@ def _from_pictures(
     if together:
         yield files[0].stem, _views([decode_image(file, str(file)) for file in files], rig, names)
         return
-    for file in files:
-        yield file.stem, _views([decode_image(file, str(file))], rig, names)
+    for name, file in zip(_distinct_names(files), files, strict=True):
+        yield name, _views([decode_image(file, str(file))], rig, names)
 
 
 def _from_videos(
@@ -267,9 +289,9 @@ def _from_videos(
 ) -> Iterator[Moment]:
     """Videos of the same moments (one a view), or one after the other."""
     if mode == "frames" or predictor.loaded.config.mode == "singleview":
-        for file in files:
+        for name, file in zip(_distinct_names(files), files, strict=True):
             for number, image in enumerate(iter_frames(file, range(video_length(file)))):
-                yield f"{file.stem}_{number:06d}", _views([image], rig, names)
+                yield f"{name}_{number:06d}", _views([image], rig, names)
         return
     lengths = [video_length(file) for file in files]
     if len(set(lengths)) > 1:
@@ -284,15 +306,18 @@ def _from_session(folder: Path, predictor: Predictor, names: Sequence[str] | Non
     """A SLEAP session's videos with its calibration; cameras that the network does not know are left out."""
     session = open_session(folder)
     order = names or predictor.loaded.facts.camera_order
-    chosen = [camera for camera in session.cameras if camera.name in order]
+    chosen = sorted((c for c in session.cameras if c.name in order), key=lambda camera: order.index(camera.name))
     if not chosen:
         raise InputError(f"{folder}: none of its cameras is one of the network's: {', '.join(order)}")
     known = [rig for camera in session.cameras if (rig := session.rig_camera(camera.name)) is not None]
-    calibrated = {camera.name: Calibrated.of(camera) for camera in known}
+    calibrated = _calibrated(known, predictor)
     lengths = min(video_length(camera.video) for camera in chosen)
     streams = [iter_frames(camera.video, range(lengths)) for camera in chosen]
     for number, images in enumerate(zip(*streams, strict=True)):
-        yield f"frame_{number:06d}", _in_first_frame(_views(list(images), calibrated, [camera.name for camera in chosen]))
+        yield (
+            f"frame_{number:06d}",
+            _in_first_frame(_views(list(images), calibrated, [camera.name for camera in chosen])),
+        )
 
 
 def _from_data(path: Path, predictor: Predictor) -> Iterator[Moment]:

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from posecore.rotations import axis_angle_to_matrix
 from smil_regressor.model.state import BodyParameters
-from smil_regressor.predict import LoadedNetwork, Poses
+from smil_regressor.predict import LoadedNetwork, Posable, Poses
 
 CAMERA = ("K", "cam_from_world")
 
@@ -43,7 +43,7 @@ def smooth_poses(poses: Poses, window: int, loaded: LoadedNetwork) -> Poses:
     return _posed_again(smoothed, loaded)
 
 
-def write_animation(folder: Path, names: Sequence[str], poses: Poses, loaded: LoadedNetwork) -> None:
+def write_animation(folder: Path, names: Sequence[str], poses: Poses, loaded: Posable) -> None:
     """animation.npz (poses, place, shape, joints) and cameras.json, the cameras of every frame."""
     optional: dict[str, Any] = {"log_beta_scales": poses.log_scales, "betas_trans": poses.joint_offsets, "mesh_scale": poses.mesh_scale}
     np.savez_compressed(

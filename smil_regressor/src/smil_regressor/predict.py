@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from posecore.cameras import crop_intrinsics, project
 from posecore.errors import InputError
-from posecore.rendering import rasterize
+from posecore.rendering import Backend, rasterize
 from posecore.rotations import matrix_to_axis_angle
 from posecore.training import load_checkpoint
 from smil_regressor.assembly import Facts, Network, build_body, build_network, file_sha256, read_body
@@ -69,6 +69,16 @@ class Poses:
         return len(self.axis_angles)
 
 
+@runtime_checkable
+class Posable(Protocol):
+    """What drawing and writing `Poses` asks of where they come from."""
+
+    @property
+    def body(self) -> Body: ...
+    @property
+    def renderer(self) -> Backend: ...
+
+
 @dataclass(frozen=True)
 class LoadedNetwork:
     """A trained network with what belongs to it, in evaluation mode."""
@@ -81,6 +91,10 @@ class LoadedNetwork:
     network: Network
     body: Body
     device: torch.device
+
+    @property
+    def renderer(self) -> Backend:
+        return self.config.losses.renderer
 
     @property
     def uses_given_cameras(self) -> bool:
@@ -232,7 +246,7 @@ def predicted_masks(loaded: LoadedNetwork, prediction: Prediction, batch: Batch)
     """Hard masks of the predicted mesh in the predicted cameras, at the size of the batch's pictures."""
     vertices = to_cameras(loaded.body.vertices(prediction), prediction.cam_from_world)
     size = (batch.images.shape[2], batch.images.shape[3])
-    faces, renderer = loaded.body.model.faces, loaded.config.losses.renderer
+    faces, renderer = loaded.body.model.faces, loaded.renderer
     raster = rasterize(vertices.flatten(0, 1), faces, prediction.K.flatten(0, 1), size, renderer)
     return (raster.face_ids >= 0).reshape(*vertices.shape[:2], *size)
 

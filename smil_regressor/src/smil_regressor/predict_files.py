@@ -22,7 +22,7 @@ from smil_regressor.data.converters.session import open_session
 from smil_regressor.data.converters.video import iter_frames, video_length
 from smil_regressor.data.files import open_file
 from smil_regressor.draw import PREDICTION, Picture, draw_mesh_overlay, draw_skeleton, tile, write_picture
-from smil_regressor.predict import LoadedNetwork, Poses, Predictor, View
+from smil_regressor.predict import Posable, Poses, Predictor, View
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def write_frame(
     poses: Poses,
     row: int,
     views: Sequence[View],
-    loaded: LoadedNetwork,
+    loaded: Posable,
     mesh: MeshFormat | None,
 ) -> None:
     """NAME.json, NAME_overlay.png and NAME.<mesh> of one moment."""
@@ -151,7 +151,7 @@ def pose_to_dict(poses: Poses, row: int) -> dict[str, Any]:
     }
 
 
-def overlay_sheet(poses: Poses, row: int, views: Sequence[View], loaded: LoadedNetwork) -> Picture:
+def overlay_sheet(poses: Poses, row: int, views: Sequence[View], loaded: Posable) -> Picture:
     """Each view with the predicted skeleton, and beneath it the predicted mesh."""
     parents = loaded.body.model.parents.tolist()
     skeletons, meshes, captions = [], [], []
@@ -184,7 +184,7 @@ def concatenate(parts: Sequence[Poses]) -> Poses:
 
 
 def _render(
-    poses: Poses, row: int, v: int, size: tuple[int, int], grow: float, loaded: LoadedNetwork
+    poses: Poses, row: int, v: int, size: tuple[int, int], grow: float, loaded: Posable
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
     K = poses.K[row, v].copy()
     K[:2, :2] *= grow
@@ -193,7 +193,7 @@ def _render(
     vertices = poses.vertices_world[row] @ camera[:3, :3].T + camera[:3, 3]
     points, faces = torch.from_numpy(vertices)[None].float(), loaded.body.model.faces.cpu()
     intrinsics = torch.from_numpy(K)[None].float()
-    raster = rasterize(points, faces, intrinsics, size, loaded.config.losses.renderer)
+    raster = rasterize(points, faces, intrinsics, size, loaded.renderer)
     colors = torch.tensor(MESH_COLOR).expand(1, points.shape[1], 3)
     rgb = shade_raster(raster, points, faces, colors)
     return rgb[0].numpy(), (raster.face_ids[0] >= 0).float().numpy()

@@ -1,17 +1,20 @@
 """A small system for the tests of the training loop; as a script, one run in a process of its own.
 
-    python toy_task.py RUN_DIR '{"epochs": 2, ...}' [auto|PATH]
+    python toy_task.py RUN_DIR '{"epochs": 2, ...}'
 
-TOY_DIE_AT_STEP and TOY_SIGNAL_AT_STEP make the process kill or signal itself in the middle of a step.
+TOY_DIE_AT_STEP and TOY_SIGNAL_AT_STEP make the process (of local rank TOY_ONLY_RANK) kill or signal itself in a step;
+TOY_DROPOUT and TOY_UNFREEZE_EPOCH set the task's arguments.
 """
 
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +23,10 @@ from torch import nn
 from posecore.training import FitConfig, ParameterGroup, Task, fit
 
 SAMPLES, FEATURES = 48, 6
+
+
+def local_rank():
+    return os.environ.get("SLURM_LOCALID", os.environ.get("LOCAL_RANK", "0"))
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,10 @@ class Toy(Task):
 
     def loss(self, model, batch, denominators, progress):
         for name, number in (("TOY_DIE_AT_STEP", signal.SIGKILL), ("TOY_SIGNAL_AT_STEP", signal.SIGUSR1)):
-            if os.environ.get(name) == f"{progress.step}":
+            if (
+                os.environ.get(name) == f"{progress.step}"
+                and os.environ.get("TOY_ONLY_RANK", local_rank()) == local_rank()
+            ):
                 os.kill(os.getpid(), number)
         self.seen.extend(batch.key)
         self.progresses.append(progress)
@@ -128,10 +138,19 @@ def weights_digest(checkpoint):
     return hashlib.sha256(data).hexdigest()
 
 
-if __name__ == "__main__":
+def main(run_dir, settings, resume=None, environment=None):
+    os.environ.update(environment or {})
+    multiprocessing.set_start_method("fork", force=True)  # as in any script; from a test it would be that process's own
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(1)
-    settings = json.loads(sys.argv[2])
-    task = Toy(settings, dropout=float(os.environ.get("TOY_DROPOUT", "0.2")))
-    outcome = fit(task, FitConfig(**settings), sys.argv[1], resume=sys.argv[3] if len(sys.argv) > 3 else None)
-    print(json.dumps({"step": outcome.step, "was_preempted": outcome.was_preempted, "metrics": outcome.metrics}))
+    unfreeze_epoch = int(os.environ.get("TOY_UNFREEZE_EPOCH", "0"))
+    task = Toy(settings, dropout=float(os.environ.get("TOY_DROPOUT", "0")), unfreeze_epoch=unfreeze_epoch)
+    outcome = fit(task, FitConfig(**settings), run_dir, resume=resume)
+    facts = {"step": outcome.step, "was_preempted": outcome.was_preempted, "metrics": outcome.metrics}
+    Path(f"{run_dir}.rank{torch.distributed.get_rank() if torch.distributed.is_initialized() else 0}.json").write_text(
+        json.dumps(facts)
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

@@ -211,6 +211,9 @@ def test_the_original_systems_cameras_convert_both_ways(reference):
 
 
 POLYNOMIAL = [(-0.3, 0.1, 1e-3, -2e-3, -0.02), (0.1, -0.05, -1e-3, 5e-4, 0.01), (0.0, 0.0, 0.0, 0.0, 0.0)]
+FRACTION = (0.3, 0.05, 1e-3, -2e-3, -0.02, 0.5, -0.03, 0.01)
+PRISM = (*FRACTION, 2e-3, -1e-3, -3e-3, 2e-3)
+POLYNOMIAL += [(-0.3, 0.1, 1e-3, -2e-3), FRACTION, PRISM, (*PRISM, 0.02, -0.05)]
 FISHEYE = [(-0.02, 0.01, -0.005, 0.001), (0.1, -0.03, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)]
 LENSES = [("polynomial", c) for c in POLYNOMIAL] + [("fisheye", c) for c in FISHEYE]
 PINHOLE = np.array([[400.0, 0, 320], [0, 410, 240], [0, 0, 1]])
@@ -267,7 +270,7 @@ def test_a_pixel_that_no_ray_reaches_is_nan_and_leaves_the_other_gradients_finit
 @pytest.mark.usefixtures("unchecked")
 def test_a_wrong_lens_or_count_of_coefficients_is_refused():
     pixels, camera = torch.zeros(1, 2), torch.eye(3)
-    with pytest.raises(ValueError, match="polynomial takes 5 coefficients, got shape \\(4,\\)"):
-        distort_pixels(pixels, camera, torch.zeros(4))
+    with pytest.raises(ValueError, match="polynomial takes 4 or 5 or 8 or 12 or 14 coefficients, got shape \\(6,\\)"):
+        distort_pixels(pixels, camera, torch.zeros(6))
     with pytest.raises(ValueError, match="'brown' is none of"):
         undistort_pixels(pixels, camera, torch.zeros(5), "brown")

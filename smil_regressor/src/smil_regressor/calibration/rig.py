@@ -8,10 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float, Int16, UInt8, UInt16
 
+from posecore.cameras import undistort_pixels
 from posecore.errors import InputError
-from smil_regressor.calibration.lens import undistort_fisheye, undistort_pinhole
 
 Maps = tuple[Int16[np.ndarray, "h w 2"], UInt16[np.ndarray, "h w"]]
 """Where each pixel of an undistorted picture comes from: whole pixels, and 32nds of a pixel as OpenCV packs them."""
@@ -51,13 +52,14 @@ class RigCamera:
         NaN stays NaN. NaN too where no ray hits the pixel: a radial polynomial reaches only so far out,
         and beyond it (the corners of some wide lenses) the calibration says nothing.
         """
-        flat = pixels.reshape(-1, 2).astype(np.float64)
-        known = np.isfinite(flat).all(1)
-        straight = np.full_like(flat, np.nan)
-        if known.any():
-            undistort = undistort_fisheye if self.fisheye else undistort_pinhole
-            straight[known] = undistort(flat[known], self.K, self.distortion)
-        return straight.reshape(pixels.shape)
+        K = torch.tensor(self.K, dtype=torch.float64)
+        skew = float(K[0, 1])
+        K[0, 1] = 0  # OpenCV's lenses know no skew, its undistorted pictures have that of K
+        flat = torch.from_numpy(pixels.reshape(-1, 2)).double()
+        distortion = torch.from_numpy(self.distortion).double()
+        straight = undistort_pixels(flat, K, distortion, "fisheye" if self.fisheye else "polynomial").numpy()
+        straight[:, 0] += skew * (straight[:, 1] - self.K[1, 2]) / self.K[1, 1]
+        return np.asarray(straight.reshape(pixels.shape))
 
     def undistortion_maps(self) -> Maps:
         """Maps for `undistort_image`; costly, so made once for each camera."""

@@ -9,6 +9,7 @@ import typer
 from posecore import cli
 from posecore.cli import ConfigFile, Json, Overrides, Resume, exit_codes, result, result_json, say
 from posecore.config import find_config, load_config
+from posecore.errors import InputError
 from smil_regressor import __version__
 from smil_regressor.cli_data import app as data_app
 from smil_regressor.config import SmilConfig
@@ -213,6 +214,70 @@ def predict(
 
 
 @app.command(rich_help_panel=cli.USE)
+def fit(
+    data: Annotated[Path, typer.Argument(help="HDF5 file with keypoints in calibrated views.")],
+    output: Annotated[Path, typer.Option(help="Folder for parameters, pictures and meshes.")] = Path("fits"),
+    smal_file: Annotated[
+        Path | None,
+        typer.Option("--smal-file", "--smal_file", help="Body model .pkl; default: the procedural insect."),
+    ] = None,
+    samples: Annotated[str, typer.Option(help="Numbers in the file, for example 0,4,7; or all.")] = "all",
+    steps: Annotated[int, typer.Option(min=20, help="Of the optimiser, for all samples at once.")] = 600,
+    limbs: Annotated[
+        bool,
+        typer.Option(help="Also fit a scale and an offset for each limb, where the model's shapes do not suffice."),
+    ] = False,
+    masks: Annotated[bool, typer.Option(help="Fit the outline to the masks that the file has.")] = True,
+    points: Annotated[bool, typer.Option(help="Fit the 3D keypoints that the file has.")] = True,
+    cameras: Annotated[
+        Literal["fixed", "refine"], typer.Option(help="refine: correct a session's cameras, all but the first.")
+    ] = "fixed",
+    shape: Annotated[
+        Literal["sample", "session"], typer.Option(help="One shape and size for each sample, or for each session.")
+    ] = "sample",
+    mesh_scale: Annotated[
+        float | None,
+        typer.Option(help="World units for one unit of the body model, held fixed; single views need it. Else fitted."),
+    ] = None,
+    write_labels: Annotated[
+        Path | None, typer.Option(help="HDF5 file to write: the same samples with the fitted poses as labels.")
+    ] = None,
+    meshes: Annotated[Literal["none", "obj", "ply", "glb"], typer.Option(help="Write a mesh a sample.")] = "obj",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples at once; what sessions share is kept together.")] = 32,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Poses without a network: the body model is fitted to each sample's keypoints and masks.
+
+    Example: smil fit insects.h5 --samples 0,1 --output fits
+    """
+    with exit_codes():
+        from smil_regressor.fitting.files import fit_file, parse_samples
+        from smil_regressor.fitting.options import FitOptions
+
+        summary = fit_file(
+            data,
+            output,
+            FitOptions(
+                steps=steps,
+                limbs=limbs,
+                masks=masks,
+                points=points,
+                refine_cameras=cameras == "refine",
+                share_shape=shape == "session",
+                mesh_scale=mesh_scale,
+            ),
+            smal_file=smal_file,
+            samples=parse_samples(samples),
+            labels=write_labels,
+            mesh_format=None if meshes == "none" else meshes,
+            batch_size=batch_size,
+            device=device,
+        )
+        result_json(summary) if as_json else result("\n".join(f"{key:28} {value}" for key, value in summary.items()))
+
+
+@app.command(rich_help_panel=cli.USE)
 def export(
     checkpoint: Checkpoint,
     output: Annotated[Path, typer.Option(help="Folder (safetensors) or .onnx file to write.")],
@@ -240,7 +305,7 @@ def bench(
     with exit_codes():
         from smil_regressor.speed import format_speeds, measure_speed
 
-        speeds = measure_speed(checkpoint, [int(n) for n in batch_sizes.split(",")], smal_file, device)
+        speeds = measure_speed(checkpoint, _batch_sizes(batch_sizes), smal_file, device)
         result_json(speeds) if as_json else result(format_speeds(speeds))
 
 
@@ -319,6 +384,13 @@ def demo(
 
         section = run_demo(output, samples, epochs)
         say(f"report: {section}")
+
+
+def _batch_sizes(text: str) -> list[int]:
+    sizes = [int(word) if word.strip().isdigit() else 0 for word in text.split(",")]
+    if min(sizes) < 1:
+        raise InputError(f"--batch-sizes {text}: whole numbers from 1 on are needed, for example 1,8")
+    return sizes
 
 
 def main() -> None:

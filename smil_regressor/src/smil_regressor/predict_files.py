@@ -152,10 +152,12 @@ def pose_to_dict(poses: Poses, row: int) -> dict[str, Any]:
 
 
 def overlay_sheet(poses: Poses, row: int, views: Sequence[View], loaded: Posable) -> Picture:
-    """Each view with the predicted skeleton, and beneath it the predicted mesh."""
+    """Each view that has a camera with the predicted skeleton, and beneath it the predicted mesh."""
     parents = loaded.body.model.parents.tolist()
     skeletons, meshes, captions = [], [], []
     for v, view in enumerate(views):
+        if not poses.view_mask[row, v]:
+            continue
         grow = SHEET_HEIGHT / view.image.shape[0]
         size = (SHEET_HEIGHT, round(view.image.shape[1] * grow))
         image = cv2.resize(view.image, size[::-1], interpolation=cv2.INTER_AREA if grow < 1 else cv2.INTER_LINEAR)
@@ -164,7 +166,7 @@ def overlay_sheet(poses: Poses, row: int, views: Sequence[View], loaded: Posable
         rgb, alpha = _render(poses, row, v, size, grow, loaded)
         meshes.append(draw_mesh_overlay(image, rgb, alpha, opacity=0.85))
         captions.append(view.camera or f"view {v}")
-    return tile([*skeletons, *meshes], [*captions, *("mesh" for _ in views)], columns=len(views))
+    return tile([*skeletons, *meshes], [*captions, *("mesh" for _ in captions)], columns=len(captions))
 
 
 def concatenate(parts: Sequence[Poses]) -> Poses:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -63,6 +64,7 @@ def synthesise_layout(
     _check(output, layout, smal_file, write_model, difficulty)
     body = insect_body(variant) if smal_file is None else read_model(smal_file)
     if write_model is not None:
+        write_model.parent.mkdir(parents=True, exist_ok=True)
         write_insect(write_model, variant)
     sha256 = None if smal_file is None else hashlib.sha256(smal_file.read_bytes()).hexdigest()
     scenes = Scenes(
@@ -191,10 +193,11 @@ def _check(
 
 
 def _new_folder(output: Path, write: Callable[[Path], None]) -> Path:
-    """Write into a folder beside `output` that gets its name when all is there."""
-    partial = output.parent / f".{output.name}.partial" / output.name
-    partial.mkdir(parents=True)
-    write(partial)
-    partial.replace(output)
-    partial.parent.rmdir()
+    """Write into a hidden folder beside `output`, which gets its place when all is there."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as hidden:
+        folder = Path(hidden) / output.name
+        folder.mkdir()
+        write(folder)
+        folder.replace(output)
     return output

@@ -137,7 +137,7 @@ def _recording_maps(camera: RigCamera) -> Maps:
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
     straight = camera.undistort_points(np.stack([columns, rows], axis=-1)).astype(np.float32)
     if not np.isfinite(straight).all():
-        raise InputError(f"distortion: {-camera.distortion[0]:.2f} folds the corners of the picture; 0.1 is mild")
+        raise InputError(f"distortion: {-camera.distortion[0]:.2f} folds the corners of the picture; 0.3 is mild")
     return straight[..., 0], straight[..., 1]
 
 

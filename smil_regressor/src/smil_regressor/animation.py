@@ -12,7 +12,9 @@ from jaxtyping import Float
 from scipy.signal import savgol_filter
 from scipy.spatial.transform import Rotation
 
-from posecore.rotations import axis_angle_to_matrix
+from posecore.cameras import project
+from posecore.rotations import axis_angle_to_matrix, project_to_so3
+from smil_regressor.model.body import to_cameras
 from smil_regressor.model.state import BodyParameters
 from smil_regressor.predict import LoadedNetwork, Posable, Poses
 
@@ -45,7 +47,11 @@ def smooth_poses(poses: Poses, window: int, loaded: LoadedNetwork) -> Poses:
 
 def write_animation(folder: Path, names: Sequence[str], poses: Poses, loaded: Posable) -> None:
     """animation.npz (poses, place, shape, joints) and cameras.json, the cameras of every frame."""
-    optional: dict[str, Any] = {"log_beta_scales": poses.log_scales, "betas_trans": poses.joint_offsets, "mesh_scale": poses.mesh_scale}
+    optional: dict[str, Any] = {
+        "log_beta_scales": poses.log_scales,
+        "betas_trans": poses.joint_offsets,
+        "mesh_scale": poses.mesh_scale,
+    }
     np.savez_compressed(
         folder / "animation.npz",
         frame_names=np.array(names),
@@ -81,10 +87,7 @@ def _smooth_rotations(axis_angles: Float[np.ndarray, "n j 3"], window: int) -> F
     first = np.maximum(np.arange(frames) - half, 0)
     last = np.minimum(np.arange(frames) + half + 1, frames)
     sums = padded[last] - padded[first]
-    u, _, vt = np.linalg.svd(sums)
-    sign = np.ones((frames, joints, 3))
-    sign[..., 2] = np.sign(np.linalg.det(u @ vt))
-    means = (u * sign[..., None, :]) @ vt
+    means = project_to_so3(torch.from_numpy(sums)).numpy()
     rotvecs = Rotation.from_matrix(means.reshape(-1, 3, 3)).as_rotvec()
     return rotvecs.reshape(frames, joints, 3).astype(np.float32)
 
@@ -108,11 +111,12 @@ def _posed_again(poses: Poses, loaded: LoadedNetwork) -> Poses:
         mesh_scale=optional(poses.mesh_scale),
     )
     with torch.no_grad():
-        joints = loaded.body.joints(body).cpu().numpy()
-        vertices = loaded.body.vertices(body).cpu().numpy()
-    cameras = poses.cam_from_world
-    cam = np.einsum("nvab,njb->nvja", cameras[..., :3, :3], joints) + cameras[:, :, None, :3, 3]
-    homogeneous = np.einsum("nvab,nvjb->nvja", poses.K, cam)
-    in_front = cam[..., 2] > 0
-    pixels = homogeneous[..., :2] / np.where(in_front, homogeneous[..., 2], 1)[..., None]
-    return replace(poses, joints_world=joints, vertices_world=vertices, joints_px=pixels, in_front=in_front)
+        joints, vertices = loaded.body.joints(body), loaded.body.vertices(body)
+        pixels, in_front = project(to_cameras(joints, tensor(poses.cam_from_world)), tensor(poses.K))
+    return replace(
+        poses,
+        joints_world=joints.cpu().numpy(),
+        vertices_world=vertices.cpu().numpy(),
+        joints_px=pixels.cpu().numpy(),
+        in_front=in_front.cpu().numpy(),
+    )

@@ -8,8 +8,8 @@ checkpoints/best -> step-00002000
 
 import json
 import os
+import pickle
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,15 +18,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from posecore.errors import InputError
 from posecore.training._atomic import digest, fsync_folder, replace_link, write_bytes
-
-FORMAT = (1, 0)
-"""Major and minor version; files of an older minor version load, those of a newer one are refused."""
-MODEL, STATE, META = "model.safetensors", "state.pt", "meta.json"
+from posecore.training._meta import FORMAT, META, MODEL, STATE, damage, write_meta
+from posecore.training._retention import all_checkpoints, link_best, retain, set_aside_newer, sweep
+from posecore.training.weights import load_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,14 @@ class Checkpoint:
         """Optimizer, random states, data position and so on.
 
         Raises:
-            InputError: It is an export, which has only what predicts.
+            InputError: It is an export, which has only what predicts; or it holds foreign objects.
         """
         if not (self.folder / STATE).is_file():
             raise InputError(f"{self.folder}: is an export without {STATE}; training cannot go on from it")
-        state: dict[str, Any] = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise InputError(f"{self.folder / STATE}: holds more than plain values; that is not executed") from None
         return state
 
     def load_into(self, model: nn.Module) -> None:
@@ -91,11 +93,11 @@ def save_checkpoint(
     """
     checkpoints = run_dir / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    _sweep(checkpoints)
+    sweep(checkpoints)
     folder = checkpoints / f"step-{step:08d}"
     unfinished = checkpoints / f".writing-{folder.name}"
     unfinished.mkdir()
-    save_file(_unshared(weights), unfinished / MODEL)
+    save_weights(weights, unfinished / MODEL)
     torch.save(dict(state), unfinished / STATE)
     files = {name: {"sha256": digest(unfinished / name, sync=True)} for name in (MODEL, STATE)}
     meta = {
@@ -110,7 +112,7 @@ def save_checkpoint(
         "config": dict(config),
         "files": files,
     }
-    write_bytes(unfinished / META, json.dumps(meta, indent=2, allow_nan=False).encode())
+    write_meta(unfinished, meta)
     fsync_folder(unfinished)
     if folder.exists():
         os.replace(folder, checkpoints / f".removed-{folder.name}")
@@ -119,8 +121,8 @@ def save_checkpoint(
     if is_best:
         replace_link(checkpoints / "best", folder.name)
     if keep_last is not None:
-        _retain(checkpoints, keep_last)
-    _sweep(checkpoints)
+        retain(checkpoints, keep_last)
+    sweep(checkpoints)
     return folder
 
 
@@ -170,11 +172,11 @@ def export_checkpoint(checkpoint: Checkpoint, folder: Path, extra: Mapping[str, 
         raise InputError(f"{folder}: is not empty; an export needs a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     meta = json.loads((checkpoint.folder / META).read_text(encoding="utf-8"))
-    save_file(_unshared(checkpoint.weights), folder / MODEL)
+    save_weights(checkpoint.weights, folder / MODEL)
     for name, data in (extra or {}).items():
         write_bytes(folder / name, data)
     meta["files"] = {name: {"sha256": digest(folder / name, sync=True)} for name in (MODEL, *(extra or {}))}
-    write_bytes(folder / META, json.dumps(meta, indent=2, allow_nan=False).encode())
+    write_meta(folder, meta | {"format": list(FORMAT)})
     fsync_folder(folder)
     return folder
 
@@ -211,73 +213,6 @@ def latest_checkpoint(run_dir: Path | str) -> Path | None:
     return None
 
 
-def all_checkpoints(checkpoints: Path) -> list[Path]:
-    """Checkpoint folders by step, oldest first, whole or not."""
-    return sorted(folder for folder in checkpoints.glob("step-*") if folder.is_dir())
-
-
-def damage(folder: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, None if nothing is."""
-    try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        expected = {name: entry["sha256"] for name, entry in meta["files"].items()} | {
-            MODEL: meta["files"][MODEL]["sha256"]
-        }
-    except FileNotFoundError:
-        return f"{META} is missing"
-    except (ValueError, KeyError, TypeError):
-        return f"{META} is damaged or half written"
-    for name, sha256 in expected.items():
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-        if digest(folder / name) != sha256:
-            return f"{name} does not match its checksum (damaged or half written)"
-    return None
-
-
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """`load_state_dict` with a readable refusal."""
-    own = model.state_dict()
-    problems = [f"{source}: {name}: missing; this configuration needs it" for name in own.keys() - weights.keys()]
-    problems += [
-        f"{source}: {name}: not part of the model that this configuration builds"
-        for name in weights.keys() - own.keys()
-    ]
-    problems += [
-        f"{source}: {name}: has shape {tuple(weights[name].shape)}, the model needs {tuple(own[name].shape)}"
-        for name in own.keys() & weights.keys()
-        if own[name].shape != weights[name].shape
-    ]
-    if problems:
-        shown = sorted(problems)[:8]
-        more = len(problems) - len(shown)
-        raise InputError([*shown, f"{source}: and {more} more like these"] if more else shown)
-    model.load_state_dict(dict(weights))
-
-
-def set_aside_newer(checkpoints: Path, step: int) -> list[Path]:
-    """Rename checkpoints after `step`: a run that goes on from there writes its own, and `auto` must not mix them."""
-    moved = []
-    for folder in all_checkpoints(checkpoints):
-        if int(folder.name.removeprefix("step-")) > step:
-            aside = checkpoints / f"set-aside-{folder.name}"
-            while aside.exists():
-                aside = aside.with_name(f"{aside.name}-again")
-            os.replace(folder, aside)
-            moved.append(aside)
-    return moved
-
-
-def link_best(checkpoints: Path, step: int | None) -> None:
-    """Let `best` name the checkpoint of that step, if it is there; else there is no best."""
-    link = checkpoints / "best"
-    folder = None if step is None else checkpoints / f"step-{step:08d}"
-    if folder is not None and folder.is_dir():
-        replace_link(link, folder.name)
-    else:
-        link.unlink(missing_ok=True)
-
-
 def _checked_meta(folder: Path) -> dict[str, Any]:
     problem = damage(folder)
     if problem is not None:
@@ -300,27 +235,20 @@ def _instead(folder: Path) -> str:
     )
 
 
-def _retain(checkpoints: Path, keep_last: int) -> None:
-    best = (checkpoints / "best").resolve()
-    for folder in all_checkpoints(checkpoints)[:-keep_last]:
-        if folder.resolve() != best:
-            os.replace(folder, checkpoints / f".removed-{folder.name}")
-
-
-def _sweep(checkpoints: Path) -> None:
-    """Remove what a killed process left half written or half removed."""
-    for pattern in (".writing-*", ".removed-*"):
-        for folder in checkpoints.glob(pattern):
-            shutil.rmtree(folder)
-
-
-def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors; safetensors refuses tensors that share memory (tied weights), so each gets its own."""
-    seen: set[int] = set()
-    own = {}
-    for name, tensor in weights.items():
-        value = tensor.detach().cpu().contiguous()
-        address = value.untyped_storage().data_ptr()
-        own[name] = value.clone() if address in seen else value
-        seen.add(address)
-    return own
+__all__ = [
+    "FORMAT",
+    "META",
+    "MODEL",
+    "STATE",
+    "Checkpoint",
+    "all_checkpoints",
+    "damage",
+    "export_checkpoint",
+    "find_checkpoint",
+    "latest_checkpoint",
+    "link_best",
+    "load_checkpoint",
+    "load_weights",
+    "save_checkpoint",
+    "set_aside_newer",
+]

@@ -102,7 +102,7 @@ def test_the_shipped_schema_is_the_models_own():
 WRONG = [
     ({}, "mode: is missing and has no default"),
     ({"mode": "stereo"}, "mode: input should be 'singleview' or 'multiview', not \"stereo\""),
-    ({"mode": "multiview", "trainig": {}}, "trainig: no such field; did you mean training?"),
+    ({"mode": "multiview", "trainings": {}}, "trainings: no such field; did you mean training?"),
     (
         {"mode": "multiview", "model": {"backbone": "x"}},
         "model.backbone: no such field; did you mean model.backbone_name?",

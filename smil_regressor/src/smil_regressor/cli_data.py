@@ -96,7 +96,12 @@ def replicant(
     crop: Crop = "default",
     min_visible_keypoints: Annotated[int, typer.Option("--min-visible-keypoints", "--min_visible_keypoints")] = 5,
     silhouette_threshold: Annotated[
-        float, typer.Option("--silhouette-threshold", "--silhouette_threshold", help="Least share of the keypoints' box that the mask covers.")
+        float,
+        typer.Option(
+            "--silhouette-threshold",
+            "--silhouette_threshold",
+            help="Least share of the keypoints' box that the mask covers.",
+        ),
     ] = 0.02,
     min_views: Annotated[int, typer.Option("--min-views", "--min_views", help="Of sets with many cameras.")] = 2,
     depth_test: Annotated[bool, typer.Option(help="Hide joints behind the depth picture's surface.")] = False,
@@ -144,7 +149,10 @@ def sleap(
     exclude_bad: Annotated[
         bool, typer.Option(help="Leave out cameras whose calibration contradicts the others'.")
     ] = False,
-    track: Annotated[str | None, typer.Option(help="Track of the animal; not given: each file must hold one; most_seen: the fullest.")] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(help="Track of the animal; not given: each file must hold one; most_seen: the fullest."),
+    ] = None,
     confidence_threshold: Annotated[float, typer.Option("--confidence-threshold", "--confidence_threshold")] = 0.5,
     frame_skip: Annotated[int, typer.Option("--frame-skip", "--frame_skip", help="Take every n-th frame.")] = 1,
     max_frames: Annotated[int | None, typer.Option("--max-frames", "--max_frames_per_session")] = None,

@@ -152,7 +152,9 @@ def _rig(session: Session) -> list[Finding]:
             findings.append(Finding("error", f"{subject}: {camera.name}", "; ".join(camera.reasons), remedy))
         elif camera.leave_one_out_px > POOR_PX:
             text = f"its points lie {camera.leave_one_out_px:.1f} px from where the other cameras put them"
-            findings.append(Finding("warning", f"{subject}: {camera.name}", text, "smil data refine-cameras may halve it"))
+            findings.append(
+                Finding("warning", f"{subject}: {camera.name}", text, "smil data refine-cameras may halve it")
+            )
     good = [pair for pair in report.pairs if not set(pair.names) & set(report.bad_cameras)]
     findings += [
         Finding("ok", f"{subject}: {' + '.join(pair.names)}", f"two-view residual {pair.residual_px:.1f} px")

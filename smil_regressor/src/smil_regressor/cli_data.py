@@ -55,6 +55,10 @@ def synth(
     outliers: Annotated[float, typer.Option(help="Share of 2D labels that lie anywhere.")] = 0.0,
     missing_joints: Annotated[float, typer.Option(help="Share of 2D labels left out.")] = 0.0,
     missing_views: Annotated[float, typer.Option(help="Share of views left out.")] = 0.0,
+    yaw_range: Annotated[float, typer.Option(help="Headings lie within plus and minus so many degrees.")] = 180.0,
+    distortion: Annotated[
+        float, typer.Option(help="Barrel distortion (-k1) of lenses; format sleap only, 0.3 is mild.")
+    ] = 0.0,
     write_model: Annotated[Path | None, typer.Option(help="Also write the procedural insect as a .pkl.")] = None,
 ) -> None:
     """Render a data set with exact ground truth from a SMAL/SMIL model, or from a procedural insect.
@@ -70,6 +74,8 @@ def synth(
             outliers=outliers,
             missing_joints=missing_joints,
             missing_views=missing_views,
+            yaw_range_deg=yaw_range,
+            distortion=distortion,
         )
         written = synthesise_layout(
             output,

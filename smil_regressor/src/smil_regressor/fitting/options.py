@@ -16,7 +16,7 @@ LIMB_SCALE_SIGMA = 0.15
 LIMB_OFFSET_SIGMA = 0.03
 """Offset of a joint, as a share of the animal's length."""
 CAMERA_ROTATION_SIGMA_RAD = 0.05
-CAMERA_SHIFT_SIGMA = 0.1
+CAMERA_SHIFT_SIGMA = 0.05
 """Of a camera that is refined, as a share of the animal's length."""
 MASK_WEIGHT = 150.0
 """Of a view's silhouette: what a mask that is missed entirely costs, as a negative log likelihood."""

@@ -16,6 +16,7 @@ from smil_regressor.data.sample import collate
 from smil_regressor.data.synthetic import EXACT, Difficulty, synthesise
 from smil_regressor.fitting.energy import silhouettes
 from smil_regressor.fitting.files import parse_samples
+from smil_regressor.fitting.labels import with_fit
 from smil_regressor.fitting.measure import measure
 from smil_regressor.fitting.optimise import fit
 from smil_regressor.fitting.options import FitOptions
@@ -219,6 +220,13 @@ def test_the_command_writes_what_predict_writes_and_labels_that_are_the_fit(smil
     original = open_file(insects_file).read(3, np.arange(2), 64)
     np.testing.assert_allclose(sample.keypoints_px, original.keypoints_px, atol=1e-3)
     np.testing.assert_array_equal(sample.masks, original.masks)
+
+
+def test_labels_leave_out_3d_points_that_the_fit_was_told_to_ignore(body):
+    sample = next(iter(synthesise(body.model, samples=1, views=3, resolution=64, seed=1)))
+    for points in (True, False):
+        found = fit(collate([sample]), body, replace(KEYPOINTS_ONLY, steps=20, points=points))
+        assert (with_fit(sample, found, 0).has_keypoints_world == points).all()
 
 
 @pytest.mark.parametrize(

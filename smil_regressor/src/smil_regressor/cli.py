@@ -228,7 +228,12 @@ def fit(
         typer.Option(help="Also fit a scale and an offset for each limb, where the model's shapes do not suffice."),
     ] = False,
     masks: Annotated[bool, typer.Option(help="Fit the outline to the masks that the file has.")] = True,
-    points: Annotated[bool, typer.Option(help="Fit the 3D keypoints that the file has.")] = True,
+    points: Annotated[
+        bool,
+        typer.Option(
+            help="Fit the 3D keypoints that the file has; --no-points also leaves them out of the labels written."
+        ),
+    ] = True,
     cameras: Annotated[
         Literal["fixed", "refine"], typer.Option(help="refine: correct a session's cameras, all but the first.")
     ] = "fixed",

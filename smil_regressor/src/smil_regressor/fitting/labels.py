@@ -38,7 +38,10 @@ def label_writer(
 
 
 def with_fit(sample: Sample, fit: Fit, row: int) -> Sample:
-    """The sample with the fitted parameters and cameras in place of its own; its keypoints stay what they are."""
+    """The sample with the fitted parameters and cameras in place of its own.
+
+    Its keypoints stay what they are; 3D ones that were not fitted are left out, for they may contradict the fit.
+    """
 
     def fitted(name: str) -> np.ndarray:
         value = getattr(fit.body, name)[row].cpu().numpy()
@@ -52,6 +55,7 @@ def with_fit(sample: Sample, fit: Fit, row: int) -> Sample:
     return replace(
         sample,
         cam_from_world=fit.cam_from_world[row].cpu().numpy(),
+        has_keypoints_world=fit.problem.point_weights[row].cpu().numpy() > 0,
         rotations=fitted("rotations"),
         betas=fitted("betas"),
         translation=fitted("translation"),

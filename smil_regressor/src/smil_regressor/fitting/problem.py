@@ -1,7 +1,6 @@
 """What a batch of labelled samples asks of a fit."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,7 +32,7 @@ class Problem:
     """Expected error of a 2D label, pixels."""
 
     @classmethod
-    def of(cls, batch: Batch, options: FitOptions) -> Self:
+    def of(cls, batch: Batch, options: FitOptions) -> "Problem":
         names = list(dict.fromkeys(batch.session))
         used = batch.view_mask & batch.has_camera
         weights = torch.where(used[..., None], batch.visibility, 0)
@@ -67,7 +66,7 @@ class Problem:
         sample, view = torch.nonzero(self.has_mask, as_tuple=True)
         return sample, view
 
-    def rows(self, index: Int[Tensor, " n"]) -> Self:
+    def rows(self, index: Int[Tensor, " n"]) -> "Problem":
         """These samples, in this order; a sample may come several times, each then counts as a session of its own."""
         chosen = {field.name: getattr(self, field.name)[index] for field in fields(self)}
         return replace(self, **(chosen | {"session": torch.arange(len(index), device=index.device)}))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from posecore.config import load_config
+from posecore.errors import InputError
 from posecore.report import Chart, Line, Picture, Row, Section, write_section
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.insect import insect_body
@@ -23,21 +24,24 @@ from smil_regressor.predict_files import write_frame
 NEEDED_3D, NEEDED_2D = 2.0, 3.0
 """By how much the network must beat the best constant answer on held-out samples."""
 VIEWS = 3
+YAW_RANGE_DEG = 60.0
+MARKER = ".smil-demo"
+WRITTEN = ("insects.h5", "run", "evaluation", "predictions", "section.json", MARKER)
 
 
 def demo(output: Path, samples: int, epochs: int | None = None) -> Path:
     """Everything from nothing to a report; returns the section file that the page is made of.
 
-    The folder is emptied first if it holds an earlier demo.
+    What an earlier demo left in the folder is replaced; a folder with anything else in it is refused.
+
+    Raises:
+        InputError: The folder holds something that no demo wrote.
     """
     started = time.perf_counter()
-    if (output / "section.json").exists() or (output / "run").exists():
-        shutil.rmtree(output)
-    output.mkdir(parents=True, exist_ok=True)
+    _make_room(output)
     data = output / "insects.h5"
-    synthesise_file(
-        data, insect_body(), samples=samples, views=VIEWS, resolution=64, seed=11, difficulty=Difficulty(distractors=3)
-    )
+    difficulty = Difficulty(distractors=3, yaw_range_deg=YAW_RANGE_DEG)
+    synthesise_file(data, insect_body(), samples=samples, views=VIEWS, resolution=64, seed=11, difficulty=difficulty)
     overrides = [f"dataset.data_path={data}"] + ([] if epochs is None else [f"training.num_epochs={epochs}"])
     config = load_config(SmilConfig, "tiny.json", overrides)
     train(config, [], output / "run")
@@ -45,6 +49,21 @@ def demo(output: Path, samples: int, epochs: int | None = None) -> Path:
     examples = _predict_examples(output)
     section = _section(output, report, examples, time.perf_counter() - started)
     return write_section(section, output / "section.json")
+
+
+def _make_room(output: Path) -> None:
+    """An empty folder: what an earlier demo wrote is removed, and nothing else ever is."""
+    output.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(entry.name for entry in output.iterdir() if entry.name not in WRITTEN)
+    if foreign or (any(output.iterdir()) and not (output / MARKER).exists()):
+        raise InputError(f"{output}: holds {', '.join(foreign) or 'a run'}, which no demo wrote; choose a new folder")
+    for name in WRITTEN:
+        entry = output / name
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    (output / MARKER).touch()
 
 
 def _predict_examples(output: Path, count: int = 2) -> Path:
@@ -89,7 +108,7 @@ def _section(output: Path, report: dict[str, Any], predictions: Path, seconds: f
         question=(
             "How far is the predicted skeleton from the true one on sessions that training never saw, compared with the "
             "best answer that looks at no picture (the mean of the training labels)? Lengths are in the model's units; "
-            f"the insect is 2.3 long. {report['samples']} held-out samples; everything on this page was made in "
+            f"the insect is 2.3 long and heads anywhere within {YAW_RANGE_DEG:.0f} degrees of a common direction. {report['samples']} held-out samples; everything on this page was made in "
             f"{seconds:.0f} s on this machine."
         ),
         baseline="best constant answer",

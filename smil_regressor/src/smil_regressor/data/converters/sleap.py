@@ -48,6 +48,7 @@ def iter_sleap(
         if view.rig is None:
             notes.warn(f"{session.folder}: camera {view.name} is not in a calibration.toml: 2D supervision only")
     index = _joint_index(views, joint_names, joint_lookup)
+    _tell_unused(session, views[0].track.node_names, index, notes)
     points3d = _points3d(session, views, options, len(index), index)
     frames = _frames(views, options)
     streams = {view.name: iter_frames(view.files.video, frames) for view in views}
@@ -112,6 +113,17 @@ def _joint_index(
         if view.track.node_names != nodes:
             raise InputError(f"{view.files.tracks}: nodes differ from those of {views[0].files.tracks}")
     return match_joints(str(views[0].files.tracks), nodes, joint_names, lookup)
+
+
+def _tell_unused(session: Session, nodes: Sequence[str], index: Int[np.ndarray, " j"], notes: Notes) -> None:
+    """Say which tracked nodes no joint of the model takes: mostly other spellings, which a lookup table would match."""
+    unused = [name for number, name in enumerate(nodes) if number not in index]
+    if unused:
+        matched = int((index >= 0).sum())
+        notes.warn(
+            f"{session.folder}: nodes {', '.join(unused)} are no joints of the model and are not used; {matched} of its "
+            f"{len(index)} joints have labels (--joint-lookup says which node is which joint)"
+        )
 
 
 def _points3d(

@@ -283,7 +283,8 @@ def _share_below(values: Float[np.ndarray, "..."], threshold: float) -> float:
 
 def _percentile(values: Float[np.ndarray, "..."], percentile: float) -> float:
     known = values[~np.isnan(values)]
-    return float(np.percentile(known, percentile)) if known.size else float("nan")
+    with np.errstate(invalid="ignore"):  # between two infinite errors
+        return float(np.percentile(known, percentile)) if known.size else float("nan")
 
 
 def _auc(values: Float[np.ndarray, "..."], high: float) -> float:

@@ -23,6 +23,9 @@ from smil_regressor.model.body import Body, Placement
 from smil_regressor.model.build import BodySpec, HeadSpec, build_multi_view, build_single_view
 from smil_regressor.model.regressor import MultiViewRegressor, SingleViewRegressor
 
+CAMERA_STEP = 0.25
+"""How far a refined camera may move along each axis, in units of the body model."""
+
 Network = SingleViewRegressor | MultiViewRegressor
 
 
@@ -63,15 +66,15 @@ class Facts:
 
 
 def find_file(path: Path | str, field: str, folders: Sequence[Path]) -> Path:
-    """The file itself, or the first of that name relative to `folders`.
+    """The first that exists of the path relative to `folders` and, last, to the working folder.
 
     Raises:
         InputError: There is none; names the field and where it was looked for.
     """
-    for candidate in [Path(path), *(folder / path for folder in folders)]:
+    for candidate in [*(folder / path for folder in folders), Path(path)]:
         if candidate.exists():
             return candidate
-    looked = ", ".join(str(folder) for folder in dict.fromkeys([Path.cwd(), *folders]))
+    looked = ", ".join(str(folder) for folder in dict.fromkeys([*folders, Path.cwd()]))
     raise InputError(f"{field}: {path} does not exist (looked in {looked})")
 
 
@@ -144,6 +147,7 @@ def build_network(
         dropout=model.transformer_dropout,
         iterations=model.transformer_ief_iters,
         trans_factor=model.transformer_trans_scale_factor,
+        length_scale=1.0 if placement(config) == "unreal" else facts.body_scale,
     )
     if config.mode == "singleview":
         is_known = config.dataset.frame_convention == "camera_centric"
@@ -160,6 +164,7 @@ def build_network(
         fused_in_patches=model.fused_in_patches,
         camera_delta=config.training.use_gt_camera_init,
         camera_trans_scale=facts.camera_reach,
+        camera_trans_step=CAMERA_STEP * facts.body_scale,
         camera_in_state=facts.camera_in_state,
     )
 
@@ -169,7 +174,7 @@ def build_body(config: SmilConfig, body: BodyModel) -> Body:
     return Body(body, placement(config))
 
 
-def loss_settings(config: SmilConfig, joint_names: Sequence[str]) -> LossSettings:
+def loss_settings(config: SmilConfig, joint_names: Sequence[str], body_scale: float = 1.0) -> LossSettings:
     """How loss terms are computed.
 
     Raises:
@@ -194,6 +199,7 @@ def loss_settings(config: SmilConfig, joint_names: Sequence[str]) -> LossSetting
         silhouette=losses.silhouette_distance,
         silhouette_sigma=losses.sigma if losses.silhouette == "soft" else None,
         renderer=losses.renderer,
+        length_scale=body_scale if losses.relative_lengths and placement(config) != "unreal" else 1.0,
         huber_delta=losses.huber_delta,
         triangulation=Triangulation(**losses.triangulation.model_dump()),
     )

@@ -1,5 +1,6 @@
 """The commands `smil data ...`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,11 +21,14 @@ Resolution = Annotated[
     int, typer.Option("--resolution", "--target_resolution", help="Side of the stored pictures, pixels.")
 ]
 Crop = Annotated[
-    Literal["default", "centred", "bbox_crop"],
-    typer.Option("--crop-mode", "--crop_mode", help="Stretch the picture, its centred square, or the keypoints' box."),
+    Literal["default", "centred", "bbox_crop", "mask_crop"],
+    typer.Option(
+        "--crop-mode", "--crop_mode", help="The whole picture, its centred square, the keypoints' or the mask's box."
+    ),
 ]
 Shard = Annotated[
-    str, typer.Option(help="i/n: the i-th of n equal parts, counted from 0; one for each job of an array.")
+    str | None,
+    typer.Option(help="i/n: the i-th of n equal parts, from 0. Not given: the SLURM array's task, or everything."),
 ]
 Quality = Annotated[int, typer.Option("--jpeg-quality", "--jpeg_quality", min=1, max=100)]
 Lookup = Annotated[
@@ -111,7 +115,7 @@ def replicant(
     ] = 0.02,
     min_views: Annotated[int, typer.Option("--min-views", "--min_views", help="Of sets with many cameras.")] = 2,
     depth_test: Annotated[bool, typer.Option(help="Hide joints behind the depth picture's surface.")] = False,
-    shard: Shard = "0/1",
+    shard: Shard = None,
     jpeg_quality: Quality = 95,
 ) -> None:
     """A replicAnt set, of one camera or of many."""
@@ -166,7 +170,7 @@ def sleap(
     no_3d: Annotated[bool, typer.Option("--no-3d-data", "--no_3d_data", help="Do not read points3d.h5.")] = False,
     no_undistort: Annotated[bool, typer.Option("--no-undistort", "--no_undistort")] = False,
     use_reprojections: Annotated[bool, typer.Option("--use-reprojections", "--use_reprojections")] = False,
-    shard: Shard = "0/1",
+    shard: Shard = None,
     jpeg_quality: Quality = 95,
 ) -> None:
     """SLEAP tracks with an Anipose calibration: one session or many."""
@@ -294,8 +298,7 @@ def triangulate(
         found = triangulate_session(
             open_session(session), output, exclude=_names(exclude_cameras), threshold_px=threshold_px, seed=seed
         )
-        for line in found.report.lines():
-            say(f"camera {line}")
+        say(found.report.table())
         result_json({"path": str(found.path), "frames": found.num_frames, "share_triangulated": found.share})
 
 
@@ -336,7 +339,9 @@ def _body(smal_file: Path | None):  # type: ignore[no-untyped-def]
     return insect_body() if smal_file is None else read_model(smal_file)
 
 
-def _shard(text: str) -> tuple[int, int]:
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return _array_task()
     try:
         part, parts = (int(number) for number in text.split("/"))
     except ValueError:
@@ -344,6 +349,19 @@ def _shard(text: str) -> tuple[int, int]:
     if not 0 <= part < parts:
         raise InputError(f"--shard {text}: the part must be from 0 to {parts - 1}")
     return part, parts
+
+
+def _array_task() -> tuple[int, int]:
+    """This task of a SLURM array (indices from 0 without gaps), or all of it outside of one."""
+    task, tasks = os.environ.get("SLURM_ARRAY_TASK_ID"), os.environ.get("SLURM_ARRAY_TASK_COUNT")
+    if task is None or tasks is None:
+        return 0, 1
+    first, last = (int(os.environ.get(f"SLURM_ARRAY_TASK_{end}", task)) for end in ("MIN", "MAX"))
+    if first != 0 or last != int(tasks) - 1:
+        raise InputError(
+            f"SLURM array {first}-{last} of {tasks} tasks: --shard needs --array=0-{int(tasks) - 1}, or i/n"
+        )
+    return int(task), int(tasks)
 
 
 def _fused_view(text: str):  # type: ignore[no-untyped-def]

@@ -7,6 +7,7 @@ does not name has weight 0, while the default `curriculum_stages` stay active un
 Fields marked "Ours" are not in the original.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -356,10 +357,10 @@ class Training(Config):
     """Ours. Steps between lines of metrics.jsonl."""
     trackers: list[Literal["tensorboard", "aim", "wandb"]] = ["tensorboard"]
     """Ours. Written beside metrics.jsonl."""
-    devices: PositiveInt = 1
-    """Ours. Processes (GPUs) on each node."""
-    nodes: PositiveInt = 1
-    """Ours."""
+    devices: PositiveInt | Literal["auto"] = "auto"
+    """Ours. Processes (GPUs) on each node; auto: what torchrun or SLURM started, else all GPUs, else one on the CPU."""
+    nodes: PositiveInt | Literal["auto"] = "auto"
+    """Ours. auto: what torchrun or SLURM started, else one."""
 
 
 class TriangulationOptions(Config):
@@ -394,8 +395,11 @@ class Losses(Config):
     sigma: PositiveFloat = 1e-4
     """Blur of the soft silhouette, squared NDC."""
     renderer: Literal["warp", "torch", "pytorch3d"] = "warp"
+    relative_lengths: bool = True
+    """Lengths are divided by the data's body size over the model's, so that weights do not depend on the data's unit;
+    false: world units, as the original. No difference where data is in the model's unit."""
     huber_delta: PositiveFloat | None = None
-    """Keypoint errors beyond this (share of the picture, world units) count linearly; null: squared throughout."""
+    """Keypoint errors beyond this (share of the picture, lengths) count linearly; null: squared throughout."""
     triangulation: TriangulationOptions = TriangulationOptions()
 
 
@@ -458,7 +462,8 @@ class SmilConfig(Config):
             )
         if self.model.rgb_only and any(self.loss_weights(e).get("silhouette", 0) > 0 for e in self.weight_epochs()):
             raise ValueError("model.rgb_only reads no masks, but loss_curriculum gives silhouette a weight")
-        parts = self.training.devices * self.training.nodes * self.training.gradient_accumulation_steps
+        known = [n for n in (self.training.devices, self.training.nodes) if isinstance(n, int)]
+        parts = math.prod(known) * self.training.gradient_accumulation_steps
         if self.training.batch_size % parts:
             raise ValueError(
                 f"training.batch_size is {self.training.batch_size}: it must be a multiple of devices x nodes x "

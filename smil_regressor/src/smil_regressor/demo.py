@@ -108,7 +108,8 @@ def _section(output: Path, report: dict[str, Any], predictions: Path, seconds: f
         question=(
             "How far is the predicted skeleton from the true one on sessions that training never saw, compared with the "
             "best answer that looks at no picture (the mean of the training labels)? Lengths are in the model's units; "
-            f"the insect is 2.3 long and heads anywhere within {YAW_RANGE_DEG:.0f} degrees of a common direction. {report['samples']} held-out samples; everything on this page was made in "
+            f"the insect is 2.3 long and heads anywhere within {YAW_RANGE_DEG:.0f} degrees of a common direction. "
+            f"{report['samples']} held-out samples; everything on this page was made in "
             f"{seconds:.0f} s on this machine."
         ),
         baseline="best constant answer",

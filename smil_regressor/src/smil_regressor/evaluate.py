@@ -209,8 +209,14 @@ def _draw_worst(folder: Path, loaded: LoadedNetwork, source: Any, measured: metr
         sample = source.load(int(index), np.random.default_rng(0))
         batch: Batch = to_device(collate([sample]), loaded.device)
         with torch.no_grad():
-            sheet = prediction_sheet(batch, loaded.network(batch), loaded.body, 0)
+            sheet = prediction_sheet(
+                batch, loaded.network(batch), loaded.body, 0, _camera_names(loaded), loaded.config.losses.renderer
+            )
         cv2.imwrite(str(pictures / f"{rank:02d}.png"), sheet[..., ::-1])
+
+
+def _camera_names(loaded: LoadedNetwork) -> tuple[str, ...]:
+    return loaded.facts.camera_order if loaded.config.mode == "multiview" else ()
 
 
 def _mean_per_sample(errors: np.ndarray) -> np.ndarray:

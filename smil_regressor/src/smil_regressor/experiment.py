@@ -112,9 +112,6 @@ def gather_facts(
     """What the network takes from the training data: cameras, typical distances, the body's size and place."""
     statistics = dataset_statistics(data.train)
     distance = statistics.camera_distance or 1.0
-    template = body.template
-    model_extent = float((template.amax(0) - template.amin(0)).norm())
-    extent = statistics.body_extent
     place = statistics.translation
     return Facts(
         camera_order=tuple(data.whole.camera_order),
@@ -123,13 +120,29 @@ def gather_facts(
         fov_deg=statistics.fov_y_deg or 30.0,
         camera_distance=distance,
         camera_reach=REACH_FACTOR * distance,
-        body_scale=1.0 if extent is None else round(extent / model_extent, 3),
+        body_scale=body_scale(data.train, body),
         mean_pose=_mean_pose(statistics),
         place=(0.0, 0.0, 0.0) if place is None else tuple(float(x) for x in place),
         camera_in_state=camera_in_state,
         world_scale=data.whole.world_scale,
         smal_sha256=smal_sha256,
     )
+
+
+def body_scale(source: PoseSource, body: BodyModel) -> float:
+    """Median size of the samples' known joints over the size of the same joints of the model at rest, 3 digits.
+
+    1 where no sample has three 3D keypoints.
+    """
+    identity = torch.eye(3).expand(1, body.num_joints, 3, 3)
+    rest = body.keypoints(identity, torch.zeros(1, body.num_betas), torch.zeros(1, 3))[0].numpy()
+    ratios = []
+    for sample in sampled_labels(source):
+        known = sample.has_keypoints_world
+        if known.sum() >= 3:
+            sizes = [np.linalg.norm(np.ptp(points[known], axis=0)) for points in (sample.keypoints_world, rest)]
+            ratios.append(sizes[0] / sizes[1])
+    return float(f"{np.median(ratios):.3g}") if ratios else 1.0
 
 
 def _mean_pose(statistics: DatasetStatistics) -> tuple[float, ...] | None:

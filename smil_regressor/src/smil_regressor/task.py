@@ -51,7 +51,7 @@ class SmilTask(Task[Batch]):
         self.folders, self.starting_weights, self.starting_rig = folders, starting_weights, starting_rig
         self.body_model = body
         self.body = build_body(config, body)
-        self.settings = loss_settings(config, body.joint_names)
+        self.settings = loss_settings(config, body.joint_names, facts.body_scale)
         self.augment = Augmenter(config.augmentation)
         self.monitor = "mpjpe" if _has_3d(data) else "px_input"
         self._terms = _terms_ever_weighed(config)
@@ -125,10 +125,13 @@ class SmilTask(Task[Batch]):
     def figures(self, model: nn.Module, batch: Batch) -> Mapping[str, UInt8[np.ndarray, "h w 3"]]:
         prediction: Prediction = model(batch)
         body = self.body.to(batch.images.device)
-        output = self.config.output
+        output, renderer = self.config.output, self.config.losses.renderer
+        cameras = self.facts.camera_order if self.config.mode == "multiview" else ()
         sheets = {}
         for i in range(min(len(batch), output.num_visualization_samples)):
-            sheets[f"{output.visualizations_dir}/{i:02d}"] = prediction_sheet(batch, prediction, body, i)
+            sheets[f"{output.visualizations_dir}/{i:02d}"] = prediction_sheet(
+                batch, prediction, body, i, cameras, renderer
+            )
         return sheets
 
     def _freeze(self, model: nn.Module, epoch: int) -> None:
@@ -171,6 +174,7 @@ def fit_config(config: SmilConfig) -> FitConfig:
         seed=training.seed,
         workers=training.num_workers,
         prefetch=training.prefetch_factor,
+        pin_memory=training.pin_memory,
         log_every=training.log_every,
         validate_every=Every(epochs=training.validate_every),
         figures_every=Every(epochs=output.generate_visualizations_every),

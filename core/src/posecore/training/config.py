@@ -1,7 +1,7 @@
 """The part of a system's configuration that the training loop reads. Nothing here imports torch."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -56,7 +56,7 @@ class Every(Config):
     steps: PositiveInt | None = None
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
+    def _exactly_one(self) -> "Every":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("exactly one of epochs and steps is needed")
         return self
@@ -120,6 +120,8 @@ class FitConfig(Config):
     """Processes that load data, for each device."""
     prefetch: PositiveInt = 2
     """Micro-batches that each of them loads ahead."""
+    pin_memory: bool = True
+    """On GPUs, load batches into page-locked memory, from which they are copied while the device computes."""
 
     log_every: PositiveInt = 10
     """Steps between two lines of metrics."""
@@ -136,13 +138,13 @@ class FitConfig(Config):
     """Where metrics go besides metrics.jsonl."""
 
     @model_validator(mode="after")
-    def _has_an_end(self) -> Self:
+    def _has_an_end(self) -> "FitConfig":
         if self.epochs is None and self.max_steps is None:
             raise ValueError("one of epochs and max_steps is needed")
         return self
 
     @model_validator(mode="after")
-    def _micro_batches_are_whole(self) -> Self:
+    def _micro_batches_are_whole(self) -> "FitConfig":
         if self.batch_size % self.accumulation:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulation {self.accumulation}")
         return self

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -52,7 +52,7 @@ class Run:
             workers=config.workers,
             prefetch=config.prefetch,
             seed=config.seed,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=config.pin_memory and self.device.type == "cuda",
         )
         self.epoch = self.step = self.step_in_epoch = 0
         self.steps_per_epoch = self.sampler.steps(0)
@@ -69,7 +69,7 @@ class Run:
         self._trained: tuple[bool, ...] = ()
         _random.seed_everything(config.seed, self.rank)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Run":
         return self
 
     def __exit__(

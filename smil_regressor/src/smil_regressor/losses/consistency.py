@@ -33,4 +33,5 @@ def triangulation_consistency(scene: Scene, settings: LossSettings) -> Term:
     distance = torch.linalg.vector_norm(points.detach() - joints.mean(1, keepdim=True), dim=-1)
     counts = valid & (distance < options.max_distance * radius)
     difference = torch.where((counts & (weight > 0))[..., None], points - joints, 0).to(joints.dtype)
+    difference = difference / settings.length_scale
     return weighed(squared_distance(difference, options.huber_delta), weight)

@@ -35,9 +35,9 @@ def keypoint_3d_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, "
 
 
 def keypoint_3d(scene: Scene, settings: LossSettings) -> Term:
-    """Mean square distance per coordinate, in world units."""
+    """Mean square distance per coordinate, in world units over `length_scale`."""
     weight = keypoint_3d_weights(scene.batch, settings)
-    difference = masked_difference(scene.joints_world, scene.batch.keypoints_world, weight)
+    difference = masked_difference(scene.joints_world, scene.batch.keypoints_world, weight) / settings.length_scale
     return weighed(squared_distance(difference, settings.huber_delta), weight)
 
 

@@ -48,7 +48,9 @@ def trans_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, " b"]:
 
 
 def trans(scene: Scene, settings: LossSettings) -> Term:
-    return _mean_square(scene.body.translation, scene.batch.translation, trans_weights(scene.batch, settings))
+    scale = settings.length_scale
+    weight = trans_weights(scene.batch, settings)
+    return _mean_square(scene.body.translation / scale, scene.batch.translation / scale, weight)
 
 
 def log_beta_scales_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, " b"]:
@@ -93,7 +95,8 @@ def cam_rot(scene: Scene, settings: LossSettings) -> Term:
 
 
 def cam_trans(scene: Scene, settings: LossSettings) -> Term:
-    predicted, target = (cameras.cam_from_world[..., :3, 3] for cameras in (scene.cameras, scene.batch))
+    both = (scene.cameras.cam_from_world, scene.batch.cam_from_world)
+    predicted, target = (cam_from_world[..., :3, 3] / settings.length_scale for cam_from_world in both)
     return _mean_square(predicted, target, camera_weights(scene.batch, settings), groups=True)
 
 

@@ -29,6 +29,8 @@ class LossSettings:
     """Of the difference of two matrices: norm, or mean square of the entries."""
     visible_only: bool = False
     """Single-view training: 3D keypoints and joint rotations count only for joints that some view sees."""
+    length_scale: float = 1.0
+    """Lengths of the world are divided by it, so that weights mean the same whatever the data's unit."""
     huber_delta: float | None = None
     """Keypoint errors beyond this (fraction of the image, world units) grow linearly. None: squared error."""
     renderer: Backend = "warp"

@@ -73,6 +73,8 @@ class HeadSpec:
     iterations: int = 3
     trans_factor: float = 1.0
     scale_factor: float = 1.0
+    length_scale: float = 1.0
+    """World units for one unit of the body model: what a step of the translation is worth."""
 
     def build(self, body: BodySpec, layout: StateLayout, feature_dim: int, context_dim: int) -> Head:
         initial = body.initial(layout)
@@ -80,7 +82,9 @@ class HeadSpec:
             return MLPHead(layout, feature_dim, self.hidden_dim, self.dropout, initial)
         sizes = (self.hidden_dim, self.depth, self.num_heads, self.dim_head, self.mlp_dim, self.dropout)
         factors = (self.trans_factor, self.scale_factor)
-        return DecoderHead(layout, context_dim, *sizes, self.iterations, *factors, initial)
+        head = DecoderHead(layout, context_dim, *sizes, self.iterations, *factors, initial)
+        head.factors["trans"] *= self.length_scale
+        return head
 
 
 def build_single_view(
@@ -105,6 +109,7 @@ def build_multi_view(
     camera_delta: bool = True,
     camera_hidden_dim: int = 256,
     camera_trans_scale: float = 5.0,
+    camera_trans_step: float = 0.25,
     camera_in_state: bool = False,
 ) -> MultiViewRegressor:
     """`num_slots`: canonical cameras (1: one head for all). `camera_in_state` is for weights of the published model,
@@ -114,7 +119,13 @@ def build_multi_view(
     return MultiViewRegressor(
         backbone,
         ViewFusion(backbone.feature_dim, fusion_layers, fusion_heads, fusion_dropout),
-        CameraHeads(num_slots, backbone.feature_dim, camera_hidden_dim, trans_scale=camera_trans_scale),
+        CameraHeads(
+            num_slots,
+            backbone.feature_dim,
+            camera_hidden_dim,
+            trans_scale=camera_trans_scale,
+            trans_step=camera_trans_step,
+        ),
         head.build(body, layout, backbone.feature_dim, context_dim),
         body.reader(layout),
         decoder_context,

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
@@ -110,7 +110,7 @@ class SlurmConfig(Config):
         return values
 
     @model_validator(mode="after")
-    def _time_to_save(self) -> Self:
+    def _time_to_save(self) -> "SlurmConfig":
         if self.signal_lead_s >= self.time_s:
             raise ValueError(f"signal_lead_s {self.signal_lead_s} is not below time {self.time} ({self.time_s} s)")
         return self

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from posecore.training.progress import ProgressDisplay
 from posecore.training.run import Run
@@ -24,7 +24,7 @@ class Outputs:
         self._waited = 0.0
         self._logged_at, self._logged_step = time.perf_counter(), run.step
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Outputs":
         self.progress.__enter__()
         return self
 

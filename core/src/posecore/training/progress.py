@@ -4,7 +4,6 @@ import logging
 import sys
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -35,7 +34,7 @@ class ProgressDisplay:
                 console=Console(stderr=True),
             )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressDisplay":
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task("", total=self._total, completed=self._first, epoch=0, text="")

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,6 +13,7 @@ Batch = TypeVar("Batch")
 Terms = dict[str, Tensor]
 
 
+@runtime_checkable
 class SampleSource(Protocol):
     """A map-style dataset whose random draws come from the generator that it is handed.
 

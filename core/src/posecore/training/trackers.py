@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,10 +16,11 @@ from posecore.training._atomic import write_bytes
 
 logger = logging.getLogger(__name__)
 
-Values = Mapping[str, float | None]
+Values = Mapping[str, float | int | None]
 METRICS = "metrics.jsonl"
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Something that keeps numbers and pictures of a run; None stands for a number that is not finite."""
 
@@ -36,7 +37,7 @@ class Trackers:
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self._trackers = trackers
 
-    def log(self, step: int, values: Mapping[str, float | None]) -> None:
+    def log(self, step: int, values: Values) -> None:
         finite = {k: None if v is None or not math.isfinite(v) else v for k, v in values.items()}
         for tracker in self._trackers:
             tracker.log(step, finite)

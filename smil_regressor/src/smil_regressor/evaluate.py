@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from smil_regressor.data.mixing import open_data
 from smil_regressor.data.sample import Batch, collate
 from smil_regressor.data.splits import Subset, read_split
 from smil_regressor.data.statistics import ConstantAnswer, constant_answer
+from smil_regressor.draw import draw_curves, write_picture
 from smil_regressor.model.body import UNREAL_SCALE
 from smil_regressor.model.prediction import Prediction
 from smil_regressor.predict import LoadedNetwork, choose_device, load_network, predicted_masks
@@ -212,7 +212,7 @@ def _draw_worst(folder: Path, loaded: LoadedNetwork, source: Any, measured: metr
             sheet = prediction_sheet(
                 batch, loaded.network(batch), loaded.body, 0, _camera_names(loaded), loaded.config.losses.renderer
             )
-        cv2.imwrite(str(pictures / f"{rank:02d}.png"), sheet[..., ::-1])
+        write_picture(pictures / f"{rank:02d}.png", sheet)
 
 
 def _camera_names(loaded: LoadedNetwork) -> tuple[str, ...]:
@@ -226,32 +226,15 @@ def _mean_per_sample(errors: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
 
 
-def _draw_pck(path: Path, measured: metrics.Measurements, size: tuple[int, int] = (320, 480)) -> None:
+def _draw_pck(path: Path, measured: metrics.Measurements) -> None:
     """The PCK curve over 0 to 50 px at both resolutions."""
-    height, width = size
-    left, bottom = 46, 34
-    canvas = np.full((height, width, 3), 250, np.uint8)
-    plot_w, plot_h = width - left - 14, height - bottom - 22
-    for share in (0, 25, 50, 75, 100):
-        y = 22 + round(plot_h * (1 - share / 100))
-        cv2.line(canvas, (left, y), (left + plot_w, y), (222, 222, 222), 1)
-        cv2.putText(canvas, f"{share}%", (6, y + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (60, 60, 60), 1, cv2.LINE_AA)
-    for px in range(0, 51, 10):
-        x = left + round(plot_w * px / 50)
-        cv2.putText(canvas, f"{px}", (x - 6, height - 16), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (60, 60, 60), 1, cv2.LINE_AA)
-    for errors, color, name, row in (
-        (measured.px_native, (40, 110, 230), "native px", 0),
-        (measured.px_input, (230, 130, 30), "input px", 1),
-    ):
+    thresholds = np.linspace(0, 50, 101)
+    curves = {}
+    for name, errors in (("native px", measured.px_native), ("input px", measured.px_input)):
         known = errors[~np.isnan(errors)]
-        if not known.size:
-            continue
-        thresholds = np.linspace(0, 50, 101)
-        shares = (known[None] <= thresholds[:, None]).mean(1)
-        points = np.stack([left + plot_w * thresholds / 50, 22 + plot_h * (1 - shares)], 1).round().astype(np.int32)
-        cv2.polylines(canvas, [points], False, color, 2, cv2.LINE_AA)
-        cv2.putText(canvas, name, (left + 8, 38 + 16 * row), cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, 1, cv2.LINE_AA)
-    cv2.imwrite(str(path), canvas[..., ::-1])
+        if known.size:
+            curves[name] = (thresholds, 100 * (known[None] <= thresholds[:, None]).mean(1))
+    write_picture(path, draw_curves(curves, "share of joints (%) within so many pixels"))
 
 
 def _write_json(path: Path, report: Any) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -245,6 +246,27 @@ def test_mixed_precision_learns_with_float32_weights_and_outputs(tmp_path, preci
     assert task.output_dtype == torch.float32
     assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path).values())
     assert outcome.metrics["error"] < 0.8 * lines(tmp_path, "validation/error")[0]["validation/error"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on the PATH")
+def test_a_compiled_model_trains_like_the_plain_one_and_keeps_its_names(tmp_path):
+    """Slow: compiling takes 10 s."""
+    train(tmp_path / "plain")
+    train(tmp_path / "compiled", compile=True)
+    torch.testing.assert_close(weights(tmp_path / "plain"), weights(tmp_path / "compiled"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_gpu_learns_resumes_and_stops_at_what_is_not_finite(tmp_path, precision):
+    settings = {"accelerator": "cuda", "devices": 1, "precision": precision, "lr": 0.05, "epochs": 12, "workers": 2}
+    train(tmp_path, toy.Toy(), **settings | {"max_steps": 40})
+    outcome = train(tmp_path, toy.Toy(), resume="auto", **settings)
+    assert outcome.metrics["error"] < 0.8 * lines(tmp_path, "validation/error")[0]["validation/error"]
+    with pytest.raises(RunError, match="squares is nan"):
+        train(tmp_path / "bad", toy.Toy(source=toy.Source(damage=17)), **settings)
 
 
 def test_a_signal_saves_and_the_resumed_run_equals_the_undisturbed_one(tmp_path, monkeypatch):

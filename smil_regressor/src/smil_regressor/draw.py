@@ -4,7 +4,7 @@ All functions take and return RGB uint8 and leave their input as it is; points a
 """
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -151,6 +151,47 @@ def _drawable(
 def _fixed(point: Float[np.ndarray, " 2"]) -> tuple[int, int]:
     x, y = (round(float(value) * 2**SUBPIXEL) for value in point)
     return x, y
+
+
+CURVE_COLORS: tuple[Color, ...] = ((40, 110, 230), (230, 130, 30), (40, 160, 90), (180, 70, 170), (90, 90, 90))
+
+
+def draw_curves(
+    curves: Mapping[str, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]],
+    title: str,
+    size: tuple[int, int] = (320, 480),
+) -> Picture:
+    """Named curves (x, y) in one frame with ticks; y starts at 0 or below."""
+    height, width = size
+    left, top, bottom = 52, 28, 30
+    canvas = np.full((height, width, 3), 250, np.uint8)
+    _write(canvas, title, (8, 17), width - 12)
+    if not curves:
+        return canvas
+    x_all, y_all = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
+    x_low, x_high = float(x_all.min()), float(x_all.max())
+    y_low, y_high = min(0.0, float(y_all.min())), max(float(y_all.max()), 1e-12)
+    plot_w, plot_h = width - left - 14, height - top - bottom
+
+    def place(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
+        right = (x - x_low) / max(x_high - x_low, 1e-12)
+        up = (y - y_low) / (y_high - y_low)
+        return np.stack([left + plot_w * right, top + plot_h * (1 - up)], 1).round().astype(np.int32)
+
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x, y = x_low + share * (x_high - x_low), y_low + share * (y_high - y_low)
+        row = int(place(np.array([x_low]), np.array([y]))[0, 1])
+        column = int(place(np.array([x]), np.array([y_low]))[0, 0])
+        cv2.line(canvas, (left, row), (left + plot_w, row), (222, 222, 222), 1)
+        _write(canvas, f"{y:.3g}", (6, row + 4), left)
+        _write(canvas, f"{x:.3g}", (column - 8, height - 10), 60)
+    for number, (name, (x_values, y_values)) in enumerate(curves.items()):
+        color = CURVE_COLORS[number % len(CURVE_COLORS)]
+        cv2.polylines(canvas, [place(x_values, y_values)], False, color, 2, cv2.LINE_AA)
+        cv2.putText(
+            canvas, name, (width - 150, top + 16 * (number + 1)), cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, 1, cv2.LINE_AA
+        )
+    return canvas
 
 
 def write_picture(path: Path, image: Picture) -> None:

@@ -66,7 +66,7 @@ def train(
     folder = run_folder(config, run_dir)
     if resume is None and not dry_run and is_first_process():
         starting_point(folder, resume)  # refuses a folder with a run in it, before anything in there is touched
-    task = open_task(config, folders)
+    task = open_task(config, folders, folder)
     if dry_run:
         network = task.build_model()
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -93,7 +93,7 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
-def open_task(config: SmilConfig, folders: Sequence[Path] = ()) -> SmilTask:
+def open_task(config: SmilConfig, folders: Sequence[Path] = (), run_dir: Path | None = None) -> SmilTask:
     """Find and check all files of a configuration; nothing is trained."""
     config = with_found_files(config, folders)
     body, sha256 = read_body(config, folders)
@@ -103,7 +103,7 @@ def open_task(config: SmilConfig, folders: Sequence[Path] = ()) -> SmilTask:
     facts = gather_facts(config, data, body, sha256, camera_in_state=_is_original(start) and config.mode == "multiview")
     absolute = config.mode == "multiview" and not config.training.use_gt_camera_init and start is None
     rig = starting_rig(data.train) if absolute else None
-    return SmilTask(config, body, data, facts, folders, start, rig)
+    return SmilTask(config, body, data, facts, folders, start, rig, run_dir)
 
 
 def gather_facts(

@@ -31,9 +31,10 @@ def prediction_sheet(
     index: int,
     camera_names: tuple[str, ...] = (),
     backend: Backend = "warp",
+    views: Tensor | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A row for each valid view of one sample: labels (green), predicted skeleton (orange), predicted mesh."""
-    views = torch.nonzero(batch.view_mask[index]).flatten()
+    """A row for each of the views (default: all valid ones) of a sample: labels, predicted skeleton, predicted mesh."""
+    views = torch.nonzero(batch.view_mask[index]).flatten() if views is None else views
     joints = body.joints(prediction)
     pixels, in_front = project_joints(joints, prediction)
     images = _enlarged(to_float(batch.images[index, views]))

@@ -1,5 +1,7 @@
 """What the training loop asks of smil: model, data, loss, metrics and pictures of one configuration."""
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from posecore.bodymodel import BodyModel
 from posecore.training import FitConfig, ParameterGroup, Progress, Task, Terms
+from posecore.training.batches import to_device
 from posecore.training.checkpoints import load_checkpoint, load_weights
 from posecore.training.config import Constant, Every, Steps
 from smil_regressor import __version__, metrics
@@ -20,6 +23,7 @@ from smil_regressor.data.augmentation import Augmenter
 from smil_regressor.data.mixing import RunData
 from smil_regressor.data.sample import Batch, Sample, collate
 from smil_regressor.data.statistics import sampled_labels
+from smil_regressor.draw import draw_curves
 from smil_regressor.losses import denominators, loss_terms, total_loss
 from smil_regressor.model.camera_head import FovCameras
 from smil_regressor.model.decoder import DecoderHead
@@ -28,6 +32,7 @@ from smil_regressor.model.prediction import Prediction
 from smil_regressor.model.regressor import MultiViewRegressor, SingleViewRegressor
 from smil_regressor.sheets import prediction_sheet
 
+METRICS = "metrics.jsonl"
 SYSTEM = "smil"
 
 
@@ -46,9 +51,11 @@ class SmilTask(Task[Batch]):
         folders: Sequence[Path] = (),
         starting_weights: Path | None = None,
         starting_rig: FovCameras | None = None,
+        run_dir: Path | None = None,
     ) -> None:
         self.config, self.data, self.facts = config, data, facts
         self.folders, self.starting_weights, self.starting_rig = folders, starting_weights, starting_rig
+        self.run_dir, self._epoch = run_dir, 0
         self.body_model = body
         self.body = build_body(config, body)
         self.settings = loss_settings(config, body.joint_names, facts.body_scale)
@@ -97,6 +104,7 @@ class SmilTask(Task[Batch]):
 
     def begin_epoch(self, model: nn.Module, progress: Progress) -> None:
         model.train()
+        self._epoch = progress.epoch
         self._freeze(model, progress.epoch)
 
     def denominators(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -123,16 +131,62 @@ class SmilTask(Task[Batch]):
         return {name: _sum_and_count(getattr(measured, name)) for name in names}
 
     def figures(self, model: nn.Module, batch: Batch) -> Mapping[str, UInt8[np.ndarray, "h w 3"]]:
+        """Validation and training samples, single views, and the curves so far, each when its epoch is due."""
+        output, ended = self.config.output, self._epoch + 1
+        is_last = ended >= self.config.training.num_epochs
+        pictures: dict[str, UInt8[np.ndarray, "h w 3"]] = {}
+        if is_last or ended % output.generate_visualizations_every == 0:
+            pictures |= self._sheets(model, batch, output.visualizations_dir)
+            pictures |= self._sheets(model, self._training_batch(batch), output.train_visualizations_dir)
+            if self.config.mode == "multiview":
+                pictures |= self._single_views(model, batch)
+        if is_last or ended % output.plot_history_every == 0:
+            pictures |= self._curves()
+        return pictures
+
+    def _sheets(self, model: nn.Module, batch: Batch, folder: str) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
         prediction: Prediction = model(batch)
         body = self.body.to(batch.images.device)
-        output, renderer = self.config.output, self.config.losses.renderer
-        cameras = self.facts.camera_order if self.config.mode == "multiview" else ()
-        sheets = {}
-        for i in range(min(len(batch), output.num_visualization_samples)):
-            sheets[f"{output.visualizations_dir}/{i:02d}"] = prediction_sheet(
-                batch, prediction, body, i, cameras, renderer
-            )
-        return sheets
+        count = min(len(batch), self.config.output.num_visualization_samples)
+        names, renderer = self._camera_names, self.config.losses.renderer
+        return {
+            f"{folder}/{i:02d}": prediction_sheet(batch, prediction, body, i, names, renderer) for i in range(count)
+        }
+
+    def _single_views(self, model: nn.Module, batch: Batch) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+        """One picture for each view of the first sample."""
+        prediction: Prediction = model(batch)
+        body, names = self.body.to(batch.images.device), self._camera_names
+        pictures = {}
+        for view in torch.nonzero(batch.view_mask[0]).flatten():
+            name = names[int(batch.camera_slots[0, view])]
+            sheet = prediction_sheet(batch, prediction, body, 0, names, self.config.losses.renderer, view[None])
+            pictures[f"{self.config.output.singleview_visualizations_dir}/00_{name}"] = sheet
+        return pictures
+
+    def _training_batch(self, like: Batch) -> Batch:
+        """The first training samples, as they are before augmentation."""
+        count = min(len(self.data.train), self.config.output.num_visualization_samples)
+        samples = [self.data.train.load(i, np.random.default_rng((0, 0, i))) for i in range(count)]
+        batch: Batch = to_device(collate(samples), like.images.device)
+        return batch
+
+    def _curves(self) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+        """Training loss and validation error so far, from the run's metrics.jsonl."""
+        if self.run_dir is None or not (self.run_dir / METRICS).is_file():
+            return {}
+        lines = [json.loads(line) for line in (self.run_dir / METRICS).read_text(encoding="utf-8").splitlines()]
+        pictures = {}
+        for name, key in (("loss", "train/total"), ("validation", f"validation/{self.monitor}")):
+            points = np.array([(row["step"], row[key]) for row in lines if row.get(key) is not None])
+            if len(points) > 1:
+                curve = {key: (points[:, 0], points[:, 1])}
+                pictures[f"{self.config.output.plots_dir}/{name}"] = draw_curves(curve, f"{key} by step")
+        return pictures
+
+    @property
+    def _camera_names(self) -> tuple[str, ...]:
+        return self.facts.camera_order if self.config.mode == "multiview" else ()
 
     def _freeze(self, model: nn.Module, epoch: int) -> None:
         assert isinstance(model, SingleViewRegressor | MultiViewRegressor)
@@ -177,7 +231,7 @@ def fit_config(config: SmilConfig) -> FitConfig:
         pin_memory=training.pin_memory,
         log_every=training.log_every,
         validate_every=Every(epochs=training.validate_every),
-        figures_every=Every(epochs=output.generate_visualizations_every),
+        figures_every=Every(epochs=math.gcd(output.generate_visualizations_every, output.plot_history_every)),
         figure_samples=output.num_visualization_samples,
         save_every=Every(epochs=output.save_checkpoint_every),
         trackers=training.trackers,

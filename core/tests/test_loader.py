@@ -136,3 +136,17 @@ def test_a_source_and_a_sampler_of_different_lengths_are_refused():
         make_loader(Noise(3), GlobalBatchSampler(4, 1, 0), collate, workers=0, seed=0)
     with pytest.raises(ValueError, match="3 samples an epoch are less than a batch of 4"):
         loader_of(Noise(3))
+
+
+def test_a_batch_of_a_class_that_cannot_travel_between_processes_is_an_error_not_a_wait():
+    @dataclass(frozen=True)
+    class Local:
+        index: torch.Tensor
+
+    sampler = GlobalBatchSampler(8, 4, 0)
+    loader = make_loader(Noise(8), sampler, lambda samples: Local(torch.zeros(len(samples))), workers=1, seed=0)
+    try:
+        with pytest.raises(TypeError, match="their class must stand in a module"):
+            next(iter(loader.epoch(0)))
+    finally:
+        loader.close()

@@ -1,5 +1,6 @@
 """Loads the sampler's batches, here or in worker processes: the same batches for any number of workers."""
 
+import pickle
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from posecore.data.sampler import Draw, GlobalBatchSampler
 from posecore.data.structure import map_tensors
@@ -155,9 +156,12 @@ class _Batches(torch.utils.data.Dataset[Any]):
 
     def __getitems__(self, draws: Sequence[Draw]) -> _Loaded:
         try:
-            return _Loaded(self._collate([self[draw] for draw in draws]))
+            batch = self._collate([self[draw] for draw in draws])
         except InputError as error:  # torch would wrap it into a traceback of text
             return _Loaded(None, error.problems)
+        if get_worker_info() is not None:
+            _check_class(batch)
+        return _Loaded(batch)
 
 
 class _Route:
@@ -186,6 +190,14 @@ def _data_loader(batches: _Batches, route: Any, workers: int, prefetch: int, pin
         worker_init_fn=_begin_worker,
         generator=torch.Generator(),  # else torch draws from the global one, and a resumed run goes another way
     )
+
+
+def _check_class(batch: Any) -> None:
+    """A batch whose class cannot be pickled would be dropped by torch's queue, and the run would wait for ever."""
+    try:
+        pickle.dumps(type(batch))
+    except (pickle.PicklingError, AttributeError) as error:
+        raise TypeError(f"batches go between processes, so their class must stand in a module: {error}") from None
 
 
 def _as_is(loaded: Any) -> Any:

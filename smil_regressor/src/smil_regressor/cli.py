@@ -380,7 +380,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for data, run, report and section.json.")] = Path(
         "runs/demo/smil"
     ),
-    samples: Annotated[int, typer.Option(help="Synthetic samples.")] = 1600,
+    samples: Annotated[int, typer.Option(help="Synthetic samples.")] = 1280,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the tiny preset.")] = None,
 ) -> None:
     """Make data, train the tiny preset, evaluate on held-out samples, predict, report. No download, no GPU."""

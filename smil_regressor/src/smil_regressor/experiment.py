@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from posecore.errors import InputError
 from posecore.report import write_report
 from posecore.training import fit
 from posecore.training.starting_point import starting_point
-from smil_regressor.assembly import Facts, find_file, read_body
+from smil_regressor.assembly import Facts, arrays_sha256, find_file, has_family, keep_body, read_body
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.mixing import RunData, open_run_data
 from smil_regressor.data.source import PoseSource
@@ -30,6 +29,8 @@ from smil_regressor.task import SmilTask, fit_config
 
 logger = logging.getLogger(__name__)
 
+SIZE_RANGE = (0.67, 1.5)
+"""Size of the data's bodies over the model's within which shape and pose explain the difference."""
 REACH_FACTOR = 3.0
 """Camera translations may be so many times the median distance: heads are bounded by it."""
 
@@ -101,6 +102,7 @@ def open_task(config: SmilConfig, folders: Sequence[Path] = (), run_dir: Path | 
     data = open_run_data(config, body)
     start = _starting_weights(config, folders)
     facts = gather_facts(config, data, body, sha256, camera_in_state=_is_original(start) and config.mode == "multiview")
+    _check_size(config, facts)
     absolute = config.mode == "multiview" and not config.training.use_gt_camera_init and start is None
     rig = starting_rig(data.train) if absolute else None
     return SmilTask(config, body, data, facts, folders, start, rig, run_dir)
@@ -126,7 +128,23 @@ def gather_facts(
         camera_in_state=camera_in_state,
         world_scale=data.whole.world_scale,
         smal_sha256=smal_sha256,
+        shaped_sha256=arrays_sha256(body) if has_family(config) else None,
+        world_frame=data.whole.world_frame,
     )
+
+
+def _check_size(config: SmilConfig, facts: Facts) -> None:
+    """Without a predicted scale, bodies keep the model's size: data in another unit could never be fitted.
+
+    Raises:
+        InputError: The data's bodies are far from the model's size.
+    """
+    low, high = SIZE_RANGE
+    if placement(config) == "plain" and not low <= facts.body_scale <= high:
+        raise InputError(
+            f"mesh_scaling.allow_mesh_scaling is false, but the data's bodies are {facts.body_scale:g} times the size of "
+            "the body model: set it to true"
+        )
 
 
 def body_scale(source: PoseSource, body: BodyModel) -> float:
@@ -225,9 +243,8 @@ def _keep_inputs(task: SmilTask, folder: Path) -> None:
     if not is_first_process():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    source = task.config.smal_model.smal_file
-    if source is not None and not (folder / BODY_FILE).exists():
-        shutil.copyfile(source, folder / BODY_FILE)
+    if task.config.smal_model.smal_file is not None and not (folder / BODY_FILE).exists():
+        keep_body(task.config, task.body_model, folder / BODY_FILE)
     dataset, seed = task.config.dataset, task.config.training.seed
     write_split(folder / SPLIT_FILE, task.data.split, task.data.whole, dataset.split_by, seed)
 

@@ -90,9 +90,12 @@ def random_pose(
     return Pose(axis_angles, np.clip(rng.normal(0, 0.8, num_betas), -2, 2), translation)
 
 
-def random_props(rng: np.random.Generator, extent: float, floor: float, distractors: int) -> Props:
-    """A mottled round floor below the animal and a few pebbles on it."""
-    parts = [_floor(rng, 2.2 * extent, floor)]
+def random_props(
+    lab: np.random.Generator, rng: np.random.Generator, extent: float, floor: float, distractors: int
+) -> Props:
+    """A mottled round floor below the animal, of about the laboratory's colour, and a few pebbles on it."""
+    color = np.clip(lab.uniform(0.5, 0.8, 3) + rng.normal(0, 0.04, 3), 0.3, 0.95)
+    parts = [_floor(rng, 2.2 * extent, floor, color)]
     parts += [_pebble(rng, extent, floor) for _ in range(distractors)]
     offsets = np.cumsum([0, *(len(p.vertices) for p in parts[:-1])])
     return Props(
@@ -139,7 +142,14 @@ def _look_at(eye: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]) -> F
     return cam_from_world
 
 
-def _floor(rng: np.random.Generator, radius: float, height: float, rings: int = 28, sectors: int = 48) -> Props:
+def _floor(
+    rng: np.random.Generator,
+    radius: float,
+    height: float,
+    color: Float[np.ndarray, " 3"],
+    rings: int = 28,
+    sectors: int = 48,
+) -> Props:
     angle = 2 * np.pi * np.arange(sectors) / sectors
     distance = radius * (np.arange(1, rings + 1) / rings)
     grid = distance[:, None, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
@@ -149,10 +159,9 @@ def _floor(rng: np.random.Generator, radius: float, height: float, rings: int = 
         for s in range(sectors):
             a, b = 1 + r * sectors + s, 1 + r * sectors + (s + 1) % sectors
             faces += [[a, a + sectors, b], [b, a + sectors, b + sectors]]
-    base = rng.uniform(0.45, 0.8, 3)
     waves = rng.normal(0, 2.5 / radius, (4, 2))
     mottle = np.sin(vertices @ waves.T * 3 + rng.uniform(0, 6, 4)).mean(1) * 0.12 + rng.normal(0, 0.05, len(vertices))
-    colors = np.clip(base + mottle[:, None], 0, 1)
+    colors = np.clip(color + mottle[:, None], 0, 1)
     return Props(np.concatenate([vertices, np.full((len(vertices), 1), height)], 1), np.array(faces), colors)
 
 

@@ -126,7 +126,7 @@ class _Session:
         floor = float(body.template[:, 2].min()) - 0.03 * length
         colors = animal_colors(rng, body.weights.double().numpy(), body.joint_names)
         light = rng.normal([0.0, 0.0, 1.0], 0.4)
-        props = random_props(rng, length, floor, d.distractors)
+        props = random_props(lab, rng, length, floor, d.distractors)
         rig = ideal_rig(rig) if ideal_lenses else rig
         return _Session(f"synthetic_{index:04d}", rig, props, colors, light)
 

@@ -15,7 +15,7 @@ OURS = {
     "dataset": {"split_by"},
     "model": {
         *("pretrained", "pretrained_path", "decoder_context", "rot6d_convention", "separate_limbs"),
-        *("start_from_mean_pose", "fused_in_patches"),
+        *("start_from_mean_pose", "fused_in_patches", "camera_dropout"),
     },
     "training": {
         *("max_steps", "warmup_steps", "ema_decay", "validate_every", "log_every", "trackers", "devices", "nodes")

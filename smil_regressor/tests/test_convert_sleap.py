@@ -367,6 +367,7 @@ def test_sessions_share_one_order_of_cameras_and_shards_split_them(tmp_path: Pat
     with h5py.File(files[0]) as one, h5py.File(files[1]) as two:
         assert one["metadata"].attrs["canonical_camera_order"] == two["metadata"].attrs["canonical_camera_order"]
         np.testing.assert_allclose(one["parameters/betas"][0], [1, 2, 3, 4, 5])
+        assert one["metadata"].attrs["world_frame"] == "first_view"
         assert one["auxiliary/has_ground_truth_betas"][0]
         assert not two["auxiliary/has_ground_truth_betas"][0]
         assert two["auxiliary/has_camera"][0].tolist() == [False, True, False, True]  # side is not calibrated

@@ -160,6 +160,27 @@ def test_a_file_of_the_original_layout_is_read(write, make_sample):
     np.testing.assert_allclose(found.K[[0, 2]], expected.K[[0, 2]], rtol=1e-5)
 
 
+def test_a_file_that_does_not_say_its_frame_has_the_first_views_where_every_first_camera_is_the_identity(
+    tmp_path, make_sample
+):
+    settings = {"joint_names": NAMES, "num_betas": 4, "max_views": 3, "canonical_camera_order": CAMERAS,
+                "target_resolution": 32}  # fmt: skip
+    for moved, expected in ((0, "world"), (1, "world"), (2, "first_view")):
+        path = tmp_path / f"{moved}.h5"
+        with MultiViewWriter(path, **settings) as writer:
+            for seed in range(2):
+                sample = make_sample(seed=seed, has_camera=np.array([False, True, True]))
+                first = np.linalg.inv(sample.cam_from_world[1]) if seed < moved else np.eye(4)
+                writer.add(replace(sample, cam_from_world=(sample.cam_from_world @ first).astype(np.float32)))
+        with h5py.File(path, "a") as file:
+            assert file["metadata"].attrs.pop("world_frame") == "world"
+        assert MultiViewFile(path).world_frame == expected
+    with h5py.File(path, "a") as file:
+        file["metadata"].attrs["world_frame"] = "room"
+    with pytest.raises(InputError, match=r"metadata.world_frame: 'room'; one of world, first_view"):
+        MultiViewFile(path)
+
+
 def test_an_original_file_without_calibration_has_no_cameras(write):
     path = write()
     original_layout(path)

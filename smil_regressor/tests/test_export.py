@@ -1,10 +1,12 @@
 """Exports predict what their checkpoints predict."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 
+from posecore.errors import InputError
 from smil_regressor.predict import Predictor, View
 
 
@@ -43,6 +45,28 @@ def test_an_export_carries_its_body_model_and_refuses_another(trained, insects_f
     done = smil("predict", "--checkpoint", run, insects_file, *words)
     assert done.exit_code == 2
     assert "is not the body model that the network was trained with" in done.stderr
+
+
+def test_a_run_with_a_familys_shape_needs_neither_the_model_nor_the_families_again(trained, smil, tmp_path):
+    from posecore.bodymodel import read_model
+    from smil_regressor.data.insect import write_insect
+
+    write_insect(tmp_path / "mine.pkl")
+    model = read_model(tmp_path / "mine.pkl")
+    means = np.random.default_rng(0).normal(size=(2, 3))
+    (tmp_path / "families.pkl").write_bytes(pickle.dumps({"cluster_means": means}))
+    files = (f"smal_model.smal_file={tmp_path / 'mine.pkl'}", f"smal_model.smal_data_file={tmp_path / 'families.pkl'}")
+    run = trained(*files, "smal_model.shape_family=1")
+    (tmp_path / "mine.pkl").rename(tmp_path / "unshaped.pkl")
+    (tmp_path / "families.pkl").unlink()
+    assert smil("export", "--checkpoint", run, "--output", tmp_path / "exported").exit_code == 0
+    for folder in (run, tmp_path / "exported"):
+        found = Predictor.load(folder, device="cpu").loaded.body.model.template.numpy()
+        np.testing.assert_allclose(
+            found, model.template.numpy() + model.shapedirs[..., :3].numpy() @ means[1], atol=1e-6
+        )
+    with pytest.raises(InputError, match=r"smal_model.smal_data_file: .* does not exist"):
+        Predictor.load(run, tmp_path / "unshaped.pkl", device="cpu")
 
 
 def test_an_export_does_not_overwrite(run, smil, tmp_path):

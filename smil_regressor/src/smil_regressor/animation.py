@@ -21,14 +21,29 @@ from smil_regressor.predict import LoadedNetwork, Posable, Poses
 CAMERA = ("K", "cam_from_world")
 
 
-def smooth_poses(poses: Poses, window: int, loaded: LoadedNetwork) -> Poses:
-    """Smooth rotations, place and size over time; the shape becomes the median of all frames (bones keep their length).
+def smooth_poses(poses: Poses, sequences: Sequence[str], window: int, loaded: LoadedNetwork) -> Poses:
+    """Smooth every sequence by itself.
 
-    Rotations: chordal mean in a centred window. Place and size: Savitzky-Golay of order 2.
+    Rotations: chordal mean in a centred window. Place: Savitzky-Golay of order 2. Shape and size become the median of
+    the sequence, so that bones keep their length.
 
     Args:
+        sequences: For each moment the name of its sequence.
         window: Odd number of frames; shortened to the sequence where that is shorter.
     """
+    labels = np.asarray(sequences)
+    arrays: dict[str, Any] = {
+        name: value.copy() for name, value in vars(poses).items() if isinstance(value, np.ndarray)
+    }
+    for sequence in dict.fromkeys(sequences):
+        rows = np.flatnonzero(labels == sequence)
+        part = _smooth_sequence(replace(poses, **{name: vars(poses)[name][rows] for name in arrays}), window, loaded)
+        for name, value in arrays.items():
+            value[rows] = getattr(part, name)
+    return replace(poses, **arrays)
+
+
+def _smooth_sequence(poses: Poses, window: int, loaded: LoadedNetwork) -> Poses:
     frames = len(poses)
     window = min(window, frames - (frames + 1) % 2)
     if window < 3:

@@ -1,22 +1,25 @@
 """From a configuration to a body model, a network and loss settings. Configurations stop here."""
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from posecore.bodymodel import BodyModel, read_model
+from posecore.bodymodel import BodyModel, read_model, write_model
 from posecore.bodymodel.unpickle import load_arrays
 from posecore.errors import InputError
 from posecore.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.insect import insect_body
 from smil_regressor.data.labels import check_names
+from smil_regressor.data.pose_file import WorldFrame
 from smil_regressor.losses import LossSettings, Triangulation
 from smil_regressor.model.backbone import create_backbone
 from smil_regressor.model.body import Body, Placement
@@ -55,6 +58,10 @@ class Facts:
     """Metres per world unit; None: unknown."""
     smal_sha256: str | None
     """Of the body model's file; None: the procedural insect."""
+    shaped_sha256: str | None = None
+    """Of the arrays of the body model with its family's mean shape, which run folders keep; None: no family."""
+    world_frame: WorldFrame = "world"
+    """Frame of the training labels; with "first_view" prediction moves its cameras into their first one's frame."""
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -85,11 +92,36 @@ def read_body(config: SmilConfig, folders: Sequence[Path] = ()) -> tuple[BodyMod
         return insect_body(), None
     file = find_file(settings.smal_file, "smal_model.smal_file", folders)
     body = read_model(file)
-    if settings.shape_family is not None and settings.shape_family >= 0:
+    if has_family(config):
+        assert settings.shape_family is not None
         assert settings.smal_data_file is not None  # checked by the configuration
         data = find_file(settings.smal_data_file, "smal_model.smal_data_file", folders)
         body = with_family_shape(body, data, settings.shape_family)
     return body, file_sha256(file)
+
+
+def has_family(config: SmilConfig) -> bool:
+    """The body model gets the mean shape of a family."""
+    model = config.smal_model
+    return model.smal_file is not None and model.shape_family is not None and model.shape_family >= 0
+
+
+def keep_body(config: SmilConfig, body: BodyModel, path: Path) -> None:
+    """Write what prediction needs: a copy of the configured file, or the model as its family has shaped it."""
+    assert config.smal_model.smal_file is not None
+    if has_family(config):
+        write_model(body, path)
+    else:
+        shutil.copyfile(config.smal_model.smal_file, path)
+
+
+def arrays_sha256(body: BodyModel) -> str:
+    """Of the arrays a model computes with, whatever kind of file they lie in."""
+    digest = hashlib.sha256()
+    for name, value in sorted(vars(body.arrays()).items()):
+        digest.update(f"{name} {getattr(value, 'shape', value)}".encode())
+        digest.update(value.tobytes() if isinstance(value, np.ndarray) else b"")
+    return digest.hexdigest()
 
 
 def with_family_shape(body: BodyModel, data_file: Path, family: int) -> BodyModel:
@@ -100,7 +132,7 @@ def with_family_shape(body: BodyModel, data_file: Path, family: int) -> BodyMode
     if means is None or len(means) <= family or len(means[family]) > body.num_betas:
         found = "no cluster_means" if means is None else f"cluster_means for {len(means)} families"
         raise InputError(f"{data_file}: {found}; smal_model.shape_family {family} needs one of {body.num_betas} betas")
-    shift = body.shapedirs[..., : len(means[family])] @ torch.as_tensor(means[family]).to(body.shapedirs)
+    shift = body.shapedirs[..., : len(means[family])] @ torch.from_numpy(np.array(means[family])).to(body.shapedirs)
     return BodyModel(replace(body.arrays(), template=(body.template + shift).numpy()))
 
 
@@ -163,6 +195,7 @@ def build_network(
         decoder_context=model.decoder_context,
         fused_in_patches=model.fused_in_patches,
         camera_delta=config.training.use_gt_camera_init,
+        camera_dropout=model.camera_dropout,
         camera_trans_scale=facts.camera_reach,
         camera_trans_step=CAMERA_STEP * facts.body_scale,
         camera_in_state=facts.camera_in_state,

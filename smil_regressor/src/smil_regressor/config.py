@@ -124,6 +124,8 @@ class Model(Config):
     """Ours. Error feedback starts at the training labels' mean pose instead of the model's rest pose."""
     fused_in_patches: bool = True
     """Ours. With decoder_context patches: each view's fused token is added to its patches (the original does not)."""
+    camera_dropout: Probability = 0.1
+    """Ours. Dropout of the camera heads."""
     separate_limbs: Literal["joints", "pca"] = "joints"
     """Ours. In scale mode separate: direct values for each joint, or weights of the model file's components."""
 

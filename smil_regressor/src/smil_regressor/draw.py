@@ -159,13 +159,17 @@ CURVE_COLORS: tuple[Color, ...] = ((40, 110, 230), (230, 130, 30), (40, 160, 90)
 def draw_curves(
     curves: Mapping[str, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]],
     title: str,
+    x_label: str,
+    y_label: str,
     size: tuple[int, int] = (320, 480),
 ) -> Picture:
-    """Named curves (x, y) in one frame with ticks; y starts at 0 or below."""
+    """Named curves (x, y) in one frame with ticks; y starts at 0 or below, its label stands above its axis."""
     height, width = size
-    left, top, bottom = 52, 28, 30
+    left, top, bottom = 52, 46, 46
     canvas = np.full((height, width, 3), 250, np.uint8)
     _write(canvas, title, (8, 17), width - 12)
+    _write(canvas, y_label, (8, 35), width - 12)
+    _write(canvas, x_label, (left, height - 8), width - left)
     if not curves:
         return canvas
     x_all, y_all = (np.concatenate([curve[axis] for curve in curves.values()]) for axis in (0, 1))
@@ -184,7 +188,7 @@ def draw_curves(
         column = int(place(np.array([x]), np.array([y_low]))[0, 0])
         cv2.line(canvas, (left, row), (left + plot_w, row), (222, 222, 222), 1)
         _write(canvas, f"{y:.3g}", (6, row + 4), left)
-        _write(canvas, f"{x:.3g}", (column - 8, height - 10), 60)
+        _write(canvas, f"{x:.3g}", (column - 8, height - 28), 60)
     for number, (name, (x_values, y_values)) in enumerate(curves.items()):
         color = CURVE_COLORS[number % len(CURVE_COLORS)]
         cv2.polylines(canvas, [place(x_values, y_values)], False, color, 2, cv2.LINE_AA)

@@ -230,11 +230,11 @@ def _draw_pck(path: Path, measured: metrics.Measurements) -> None:
     """The PCK curve over 0 to 50 px at both resolutions."""
     thresholds = np.linspace(0, 50, 101)
     curves = {}
-    for name, errors in (("native px", measured.px_native), ("input px", measured.px_input)):
+    for name, errors in (("native pictures", measured.px_native), ("network input", measured.px_input)):
         known = errors[~np.isnan(errors)]
         if known.size:
             curves[name] = (thresholds, 100 * (known[None] <= thresholds[:, None]).mean(1))
-    write_picture(path, draw_curves(curves, "share of joints (%) within so many pixels"))
+    write_picture(path, draw_curves(curves, "PCK: share of joints within a distance", "distance (px)", "joints (%)"))
 
 
 def _write_json(path: Path, report: Any) -> None:

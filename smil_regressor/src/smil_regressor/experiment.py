@@ -16,7 +16,7 @@ from posecore.errors import InputError
 from posecore.report import write_report
 from posecore.training import fit
 from posecore.training.starting_point import starting_point
-from smil_regressor.assembly import Facts, arrays_sha256, find_file, has_family, keep_body, read_body
+from smil_regressor.assembly import Facts, arrays_sha256, find_file, has_family, keep_body, placement, read_body
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.mixing import RunData, open_run_data
 from smil_regressor.data.source import PoseSource

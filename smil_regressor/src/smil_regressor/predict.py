@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from posecore.bodymodel import read_model
 from posecore.cameras import crop_intrinsics, project
 from posecore.errors import InputError
 from posecore.rendering import Backend, rasterize
 from posecore.rotations import matrix_to_axis_angle
 from posecore.training import load_checkpoint
-from smil_regressor.assembly import Facts, Network, build_body, build_network, file_sha256, read_body
+from smil_regressor.assembly import Facts, Network, arrays_sha256, build_body, build_network, file_sha256, read_body
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.sample import Batch
 from smil_regressor.model.body import Body, to_cameras
@@ -271,10 +272,12 @@ def _with_body_file(config: SmilConfig, facts: Facts, given: Path | None, folder
     if found is None:
         looked = ", ".join(str(file) for file in candidates)
         raise InputError(f"the network's body model was not found (looked for {looked}); give it with --smal-file")
-    if file_sha256(found) != facts.smal_sha256:
+    changes: dict[str, Any] = {"smal_file": found}
+    if facts.shaped_sha256 is not None and arrays_sha256(read_model(found)) == facts.shaped_sha256:
+        changes |= {"shape_family": None, "smal_data_file": None}  # the file has the family's shape already
+    elif file_sha256(found) != facts.smal_sha256:
         raise InputError(f"{found}: is not the body model that the network was trained with (its checksum differs)")
-    model = config.smal_model.model_copy(update={"smal_file": found})
-    return config.model_copy(update={"smal_model": model})
+    return config.model_copy(update={"smal_model": config.smal_model.model_copy(update=changes)})
 
 
 def _np(value: Tensor) -> Any:

@@ -34,7 +34,17 @@ SHEET_HEIGHT = 360
 
 MeshFormat = Literal["obj", "ply", "glb"]
 Mode = Literal["auto", "frames", "views"]
-Moment = tuple[str, list[View]]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is predicted at once."""
+
+    name: str
+    """Of its files."""
+    views: list[View]
+    sequence: str = ""
+    """Moments of the same sequence follow each other in time; smoothing keeps sequences apart."""
 
 
 @dataclass(frozen=True)
@@ -84,22 +94,24 @@ def predict_files(
     output.mkdir(parents=True, exist_ok=True)
     parts: list[Poses] = []
     names: list[str] = []
+    sequences: list[str] = []
     while batch := list(islice(moments, batch_size)):
-        poses = predictor([views for _, views in batch])
+        poses = predictor([moment.views for moment in batch])
         parts.append(poses)
-        names += [name for name, _ in batch]
+        names += [moment.name for moment in batch]
+        sequences += [moment.sequence for moment in batch]
         if smoothing == 1:
-            for row, (name, views) in enumerate(batch):
-                write_frame(output, name, poses, row, views, predictor.loaded, mesh_format)
+            for row, moment in enumerate(batch):
+                write_frame(output, moment.name, poses, row, moment.views, predictor.loaded, mesh_format)
         logger.info("%d frames", len(names))
     if not names:
         raise InputError(f"predict: no pictures in {', '.join(map(str, inputs))}")
     poses = concatenate(parts)
     if smoothing > 1:
-        poses = smooth_poses(poses, smoothing, predictor.loaded)
+        poses = smooth_poses(poses, sequences, smoothing, predictor.loaded)
         again = islice(_moments(inputs, predictor, rig, camera_names, mode, every), max_frames)
-        for row, (name, views) in enumerate(again):
-            write_frame(output, name, poses, row, views, predictor.loaded, mesh_format)
+        for row, moment in enumerate(again):
+            write_frame(output, moment.name, poses, row, moment.views, predictor.loaded, mesh_format)
     write_animation(output, names, poses, predictor.loaded)
     return {"output": str(output), "frames": len(names), "animation": str(output / "animation.npz")}
 
@@ -213,11 +225,15 @@ def _moments(
     mode: Mode,
     every: int,
 ) -> Iterator[Moment]:
-    """Every n-th moment of the inputs, with names for files."""
+    """Every n-th moment of the inputs, in the frame that the network was trained in."""
     for path in inputs:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    yield from islice(_all_moments(inputs, predictor, rig, names, mode), 0, None, every)
+    moments: Iterator[Moment] = islice(_all_moments(inputs, predictor, rig, names, mode), 0, None, every)
+    if predictor.loaded.facts.world_frame == "first_view":
+        order = predictor.loaded.facts.camera_order
+        moments = (replace(moment, views=in_first_frame(moment.views, order)) for moment in moments)
+    yield from moments
 
 
 def _all_moments(
@@ -276,10 +292,10 @@ def _from_pictures(
     """Pictures as separate frames of one camera, or as the views of one moment."""
     together = mode == "views" or (mode == "auto" and predictor.loaded.config.mode == "multiview" and names is not None)
     if together:
-        yield files[0].stem, _views([decode_image(file, str(file)) for file in files], rig, names)
+        yield Moment(files[0].stem, _views([decode_image(file, str(file)) for file in files], rig, names))
         return
     for name, file in zip(_distinct_names(files), files, strict=True):
-        yield name, _views([decode_image(file, str(file))], rig, names)
+        yield Moment(name, _views([decode_image(file, str(file))], rig, names), str(file.parent))
 
 
 def _from_videos(
@@ -293,15 +309,25 @@ def _from_videos(
     if mode == "frames" or predictor.loaded.config.mode == "singleview":
         for name, file in zip(_distinct_names(files), files, strict=True):
             for number, image in enumerate(iter_frames(file, range(video_length(file)))):
-                yield f"{name}_{number:06d}", _views([image], rig, names)
+                yield Moment(f"{name}_{number:06d}", _views([image], rig, names), str(file))
         return
-    lengths = [video_length(file) for file in files]
+    for number, images in enumerate(_together(files)):
+        yield Moment(f"frame_{number:06d}", _views(images, rig, names or [file.stem for file in files]))
+
+
+def _together(videos: Sequence[Path]) -> Iterator[list[Picture]]:
+    """Frames of the same moments.
+
+    Raises:
+        InputError: Videos differ in length, so that nobody knows which frames belong together.
+    """
+    lengths = [video_length(video) for video in videos]
     if len(set(lengths)) > 1:
-        told = ", ".join(f"{file.name} {length}" for file, length in zip(files, lengths, strict=True))
+        told = ", ".join(f"{video.name} {length}" for video, length in zip(videos, lengths, strict=True))
         raise InputError(f"predict: views of the same moments need videos of equal length, not {told} frames")
-    streams = [iter_frames(file, range(lengths[0])) for file in files]
-    for number, images in enumerate(zip(*streams, strict=True)):
-        yield f"frame_{number:06d}", _views(list(images), rig, names or [file.stem for file in files])
+    streams = [iter_frames(video, range(lengths[0])) for video in videos]
+    for images in zip(*streams, strict=True):
+        yield list(images)
 
 
 def _from_session(folder: Path, predictor: Predictor, names: Sequence[str] | None) -> Iterator[Moment]:
@@ -313,13 +339,8 @@ def _from_session(folder: Path, predictor: Predictor, names: Sequence[str] | Non
         raise InputError(f"{folder}: none of its cameras is one of the network's: {', '.join(order)}")
     known = [rig for camera in session.cameras if (rig := session.rig_camera(camera.name)) is not None]
     calibrated = _calibrated(known, predictor)
-    lengths = min(video_length(camera.video) for camera in chosen)
-    streams = [iter_frames(camera.video, range(lengths)) for camera in chosen]
-    for number, images in enumerate(zip(*streams, strict=True)):
-        yield (
-            f"frame_{number:06d}",
-            _in_first_frame(_views(list(images), calibrated, [camera.name for camera in chosen])),
-        )
+    for number, images in enumerate(_together([camera.video for camera in chosen])):
+        yield Moment(f"frame_{number:06d}", _views(images, calibrated, [camera.name for camera in chosen]))
 
 
 def _from_data(path: Path, predictor: Predictor) -> Iterator[Moment]:
@@ -340,9 +361,10 @@ def _from_data(path: Path, predictor: Predictor) -> Iterator[Moment]:
         ]
         if predictor.loaded.config.mode == "singleview":
             for v, view in enumerate(views):
-                yield f"sample_{index:06d}_{v}", [view]
+                camera = file.camera_order[sample.camera_slots[v]]
+                yield Moment(f"sample_{index:06d}_{v}", [view], f"{sample.session}/{camera}")
         else:
-            yield f"sample_{index:06d}", views
+            yield Moment(f"sample_{index:06d}", views, sample.session)
 
 
 def _views(images: Sequence[Picture], rig: dict[str, Calibrated] | None, names: Sequence[str] | None) -> list[View]:
@@ -360,14 +382,24 @@ def _views(images: Sequence[Picture], rig: dict[str, Calibrated] | None, names: 
         if camera is None:
             views.append(View(image, name))
         else:
+            if image.shape[1::-1] != camera.rig.size_wh:
+                raise InputError(
+                    f"camera {camera.rig.name}: a picture of {image.shape[1]} x {image.shape[0]} pixels, but it was "
+                    f"calibrated at {camera.rig.size_wh[0]} x {camera.rig.size_wh[1]}; give pictures as recorded"
+                )
             straight = undistort_image(image, camera.maps)
             views.append(View(straight, name, camera.rig.K, camera.rig.cam_from_world))
     return views
 
 
-def _in_first_frame(views: list[View]) -> list[View]:
-    """The first camera's frame as the world, as sessions are trained."""
-    first = views[0].cam_from_world
+def in_first_frame(views: list[View], order: Sequence[str]) -> list[View]:
+    """The world moved into the first calibrated view's frame, as SLEAP sessions are trained.
+
+    Args:
+        order: Of the network's cameras: views with names come in this order, whatever the order they are given in.
+    """
+    ranked = sorted(views, key=lambda view: order.index(view.camera) if view.camera in order else 0)
+    first = next((view.cam_from_world for view in ranked if view.cam_from_world is not None), None)
     if first is None:
         return views
     world_from_first = np.linalg.inv(first)

@@ -181,7 +181,7 @@ class SmilTask(Task[Batch]):
             points = np.array([(row["step"], row[key]) for row in lines if row.get(key) is not None])
             if len(points) > 1:
                 curve = {key: (points[:, 0], points[:, 1])}
-                pictures[f"{self.config.output.plots_dir}/{name}"] = draw_curves(curve, f"{key} by step")
+                pictures[f"{self.config.output.plots_dir}/{name}"] = draw_curves(curve, key, "step", key)
         return pictures
 
     @property

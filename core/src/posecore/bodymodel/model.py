@@ -173,7 +173,7 @@ class BodyModel(nn.Module):
         joint_offsets: Tensor | None,
         propagate_scales: bool,
     ) -> _Pose:
-        b, j = len(rotations), self.num_joints
+        b, j = rotations.shape[0], self.num_joints
         rotations = self._input("rotations", rotations, (b, j, 3, 3))
         betas = self._input("betas", betas, (b, self.num_betas))
         translation = self._input("translation", translation, (b, 3))

@@ -95,6 +95,6 @@ def _reject(v: Vector, unit: Vector) -> Vector:
 def _across(unit: Vector) -> Vector:
     """A unit vector across a unit vector, without branches (Duff et al. 2017); y for x."""
     x, y, z = unit
-    sign = torch.copysign(torch.ones_like(z), z)
+    sign = torch.where(z < 0, -torch.ones_like(z), torch.ones_like(z))  # copysign has no counterpart in ONNX
     y_scaled = y / (sign + z)
     return -x * y_scaled, sign - y * y_scaled, -y

@@ -2,7 +2,7 @@
 
 Names, axes and dtypes are SMILify's; see `pixels` for the origin of its picture coordinates. Ours add masks, which
 views are calibrated, which 3D joints are known, limb parameters and, in `metadata`, `layout_version`, `joint_names`,
-`world_scale`, `smal_sha256` and `rot6d_convention`.
+`world_scale`, `world_frame`, `smal_sha256` and `rot6d_convention`.
 """
 
 import json
@@ -17,6 +17,7 @@ from posecore.data.hdf5 import Hdf5Writer
 from posecore.data.images import encode_jpeg
 from smil_regressor.data.pictures import encode_mask
 from smil_regressor.data.pixels import intrinsics_to_file, points_to_file, resize_intrinsics
+from smil_regressor.data.pose_file import WorldFrame
 from smil_regressor.data.sample import Sample
 
 LAYOUT_VERSION = 2
@@ -35,6 +36,7 @@ class MultiViewWriter:
         canonical_camera_order: Names that `Sample.camera_slots` points into.
         target_resolution: Side of the square pictures in pixels.
         world_scale: Metres per unit of the samples' lengths; None: unknown.
+        world_frame: See `pose_file.WorldFrame`.
         smal_sha256: Of the body model's file.
         metadata: Further attributes, such as `crop_mode` or `frame_skip`.
     """
@@ -49,6 +51,7 @@ class MultiViewWriter:
         canonical_camera_order: Sequence[str],
         target_resolution: int,
         world_scale: float | None = None,
+        world_frame: WorldFrame = "world",
         smal_sha256: str | None = None,
         rot6d_convention: Rot6dConvention = "interleaved",
         jpeg_quality: int = 95,
@@ -58,7 +61,7 @@ class MultiViewWriter:
             raise ValueError(f"camera names must hold no comma, the layout joins them by it: {canonical_camera_order}")
         self.joint_names, self.camera_order = tuple(joint_names), tuple(canonical_camera_order)
         self.num_betas, self.max_views, self.resolution = num_betas, max_views, target_resolution
-        self.jpeg_quality = jpeg_quality
+        self.jpeg_quality, self.world_frame = jpeg_quality, world_frame
         self._any_camera, self._any_3d, self._sessions = False, False, set[str]()
         self._metadata = self._static_metadata(world_scale, smal_sha256, rot6d_convention) | dict(metadata or {})
         self._table = Hdf5Writer(path, blobs="vlen")
@@ -140,6 +143,7 @@ class MultiViewWriter:
             "keypoints_3d_joint_order": "smal",
             "layout_version": LAYOUT_VERSION,
             "joint_names": json.dumps(self.joint_names),
+            "world_frame": self.world_frame,
             "rot6d_convention": convention,
             **{name: value for name, value in optional.items() if value is not None},
         }

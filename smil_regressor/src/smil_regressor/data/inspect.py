@@ -42,6 +42,7 @@ def describe(path: Path) -> dict[str, Any]:
         "betas": file.num_betas,
         "target_resolution": file.table.attribute("target_resolution"),
         "world_scale_m": file.world_scale,
+        "world_frame": file.world_frame,
         "checked_samples": len(samples),
         "labels": _availability(samples),
     }

@@ -1,5 +1,6 @@
 """From a configuration to the three sources of a run: one file, or several mixed by weight."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ from smil_regressor.config import SmilConfig
 from smil_regressor.data.files import open_file
 from smil_regressor.data.labels import ALL_LABELS, LabelRules
 from smil_regressor.data.multiview_file import MultiViewFile
-from smil_regressor.data.pose_file import PoseFile
+from smil_regressor.data.pose_file import PoseFile, WorldFrame
 from smil_regressor.data.sample import Sample
 from smil_regressor.data.source import MultiViewSource, PoseSource, SingleViewSource, canonical_camera_order
 from smil_regressor.data.splits import PARTS, Split, Subset, split_source
+
+logger = logging.getLogger(__name__)
 
 
 class MixedPoses(MixedSource):
@@ -35,6 +38,11 @@ class MixedPoses(MixedSource):
         ((self.resolution, self.camera_order),) = shared
         scales = {source.world_scale for source in sources}
         self.world_scale = scales.pop() if len(scales) == 1 else None
+        frames: set[WorldFrame] = {source.world_frame for source in sources}
+        if len(frames) > 1:
+            told = ", ".join(f"{name} {source.world_frame}" for name, source in zip(names, sources, strict=True))
+            logger.warning("data sets have different frames (%s); prediction will take calibrations as they are", told)
+        self.world_frame: WorldFrame = frames.pop() if len(frames) == 1 else "world"
         self.view_slots = max(source.view_slots for source in sources)
         self.sessions = [f"{name}/{s}" for name, source in zip(names, sources, strict=True) for s in source.sessions]
         self.frames: Int[np.ndarray, " n"] = np.concatenate([source.frames for source in sources])

@@ -12,16 +12,20 @@ from posecore.errors import InputError
 from smil_regressor.data.pictures import read_mask, read_picture
 from smil_regressor.data.pixels import intrinsics_from_file, points_from_file, resize_intrinsics
 from smil_regressor.data.pose_file import (
+    WorldFrame,
     check_cameras,
     finite,
     joint_names_of,
     json_list,
     known_points,
     labelled_points,
+    world_frame_of,
     world_scale_of,
 )
 from smil_regressor.data.sample import Sample
 
+FRAME_SAMPLES = 32
+"""So many samples tell the frame of a file that does not say it."""
 IMAGES, KEYPOINTS = "multiview_images", "multiview_keypoints"
 
 
@@ -51,6 +55,7 @@ class MultiViewFile:
         self._flags = {name: self._small(name, shape).astype(bool) for name, shape in self._flag_shapes(n, v).items()
                        if name in table}  # fmt: skip
         self._calibrated = table.attribute("has_camera_parameters") in (True, None)
+        self.world_frame: WorldFrame = world_frame_of(table) or self._found_frame()
 
     def __len__(self) -> int:
         return len(self.view_mask)
@@ -156,10 +161,7 @@ class MultiViewFile:
         K = row(f"{KEYPOINTS}/camera_intrinsics", index)[views].astype(np.float64)
         R = row(f"{KEYPOINTS}/camera_extrinsics_R", index)[views].astype(np.float64)
         t = row(f"{KEYPOINTS}/camera_extrinsics_t", index)[views].astype(np.float64)
-        placeholder = (np.eye(3) == K).all((1, 2))
-        known = self.view_mask[index, views] & ~placeholder & self._calibrated
-        if "auxiliary/has_camera" in self._flags:
-            known &= self._flags["auxiliary/has_camera"][index, views]
+        known = self._known(index, views, K)
         check_cameras(f"{key}: {KEYPOINTS}", K[known], R[known], t[known])
         sizes = np.maximum(self.sizes_wh[index, views], 1).astype(np.float64)
         K = resize_intrinsics(intrinsics_from_file(K), sizes, np.full_like(sizes, resolution))
@@ -168,6 +170,25 @@ class MultiViewFile:
         cameras[known, :3, 3] = t[known] * (self.world_scale or 1.0)
         K = np.where(known[:, None, None], K, np.eye(3))
         return {"K": K.astype(np.float32), "cam_from_world": cameras.astype(np.float32), "has_camera": known}
+
+    def _known(self, index: int, views: Int[np.ndarray, " k"], K: Float[np.ndarray, "k 3 3"]) -> Bool[np.ndarray, " k"]:
+        """Which of these views are calibrated."""
+        placeholder = (np.eye(3) == K).all((1, 2))
+        known = self.view_mask[index, views] & ~placeholder & self._calibrated
+        if "auxiliary/has_camera" in self._flags:
+            known &= self._flags["auxiliary/has_camera"][index, views]
+        return np.asarray(known)
+
+    def _found_frame(self) -> WorldFrame:
+        """Original files do not say their frame: it is that of the first view where its camera always is the identity."""
+        row, views = self.table.row, np.arange(self.view_mask.shape[1])
+        found = []
+        for index in np.unique(np.linspace(0, len(self) - 1, min(len(self), FRAME_SAMPLES)).round().astype(int)):
+            known = self._known(index, views, row(f"{KEYPOINTS}/camera_intrinsics", index))
+            if known.any():
+                R, t = (row(f"{KEYPOINTS}/camera_extrinsics_{part}", index)[known.argmax()] for part in ("R", "t"))
+                found.append(np.abs(R - np.eye(3)).max() < 1e-5 and np.abs(t).max() < 1e-5)
+        return "first_view" if found and all(found) else "world"
 
     def _keypoints(self, index: int, views: Int[np.ndarray, " k"], resolution: int) -> dict[str, Any]:
         row = self.table.row

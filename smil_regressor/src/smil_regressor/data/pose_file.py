@@ -1,7 +1,7 @@
 """What sources ask of a file of samples, and the checks that its readers share."""
 
 import json
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,6 +9,10 @@ from jaxtyping import Bool, Float, Int
 from posecore.data.hdf5 import Hdf5Reader
 from posecore.errors import InputError
 from smil_regressor.data.sample import Sample
+
+WorldFrame = Literal["world", "first_view"]
+"""The frame of a sample's 3D labels: one world for the whole data set (of a calibration, or of the body), or the frame
+of the sample's first calibrated view in the order of cameras, whose camera is then the identity."""
 
 ORTHONORMAL_WITHIN = 1e-3
 """Largest deviation of R R^T from the identity in a file; float32 and text formats stay far below."""
@@ -27,6 +31,7 @@ class PoseFile(Protocol):
     """Names that `slots` points into."""
     world_scale: float | None
     """Metres per unit of the file's lengths; None: unknown, lengths stay in the file's unit."""
+    world_frame: WorldFrame
     sessions: list[str]
     frames: Int[np.ndarray, " n"]
     view_mask: Bool[np.ndarray, "n v"]
@@ -73,6 +78,14 @@ def world_scale_of(table: Hdf5Reader, given: float | None) -> float | None:
     if stored is None or given is None or abs(stored - given) <= 1e-9 * abs(stored):
         return given if stored is None else float(stored)
     raise InputError(f"{table.path}: metadata.world_scale is {stored:g}, but {given:g} was asked for; leave it out")
+
+
+def world_frame_of(table: Hdf5Reader) -> WorldFrame | None:
+    """`metadata.world_frame`; None where the file does not say it."""
+    stored = table.attribute("world_frame")
+    if stored is not None and stored not in get_args(WorldFrame):
+        raise InputError(f"{table.path}: metadata.world_frame: {stored!r}; one of {', '.join(get_args(WorldFrame))}")
+    return cast(WorldFrame | None, stored)
 
 
 def check_cameras(

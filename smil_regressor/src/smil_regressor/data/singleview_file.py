@@ -20,6 +20,7 @@ from posecore.rotations import Layout, axis_angle_to_matrix, rotation_6d_to_matr
 from smil_regressor.data.pictures import read_picture, stretch_mask
 from smil_regressor.data.pixels import intrinsics_from_file, points_from_file, resize_intrinsics
 from smil_regressor.data.pose_file import (
+    WorldFrame,
     check_cameras,
     finite,
     joint_names_of,
@@ -48,6 +49,7 @@ class SingleViewFile:
     """
 
     camera_order: tuple[str, ...] = ("camera",)
+    world_frame: WorldFrame = "world"
 
     def __init__(self, path: Path, world_scale: float | None = None, body: BodyModel | None = None) -> None:
         self.table = table = Hdf5Reader(path)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from posecore.errors import InputError
 from smil_regressor.data.labels import LabelRules, close
-from smil_regressor.data.pose_file import PoseFile
+from smil_regressor.data.pose_file import PoseFile, WorldFrame
 from smil_regressor.data.sample import Sample
 
 FrameConvention = Literal["model_centric", "camera_centric"]
@@ -29,6 +29,7 @@ class PoseSource(Protocol):
     camera_order: tuple[str, ...]
     resolution: int
     world_scale: float | None
+    world_frame: WorldFrame
 
     def __len__(self) -> int: ...
 
@@ -64,7 +65,7 @@ class MultiViewSource:
         view_slots: int | None = None,
     ) -> None:
         self.file, self.resolution, self.rules, self.num_views = file, resolution, rules, num_views
-        self.world_scale = file.world_scale
+        self.world_scale, self.world_frame = file.world_scale, file.world_frame
         self.camera_order = tuple(camera_order or file.camera_order)
         self._slot_of = slot_mapping(str(file.table.path), file.camera_order, self.camera_order)
         valid = file.view_mask.sum(1)
@@ -124,7 +125,8 @@ class SingleViewSource:
     ) -> None:
         self.file, self.resolution, self.rules = file, resolution, rules
         self.frame_convention = frame_convention
-        self.world_scale, self.camera_order = file.world_scale, tuple(camera_order or file.camera_order)
+        self.world_scale, self.world_frame = file.world_scale, file.world_frame
+        self.camera_order = tuple(camera_order or file.camera_order)
         self._slot_of = slot_mapping(str(file.table.path), file.camera_order, self.camera_order)
         self.items: Int[np.ndarray, "n 2"] = np.argwhere(file.view_mask)
         if not expand_all_views:

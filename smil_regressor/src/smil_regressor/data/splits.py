@@ -100,6 +100,7 @@ class Subset:
         self.frames: Int[np.ndarray, " n"] = source.frames[self.indices]
         self.view_slots, self.camera_order = source.view_slots, source.camera_order
         self.resolution, self.world_scale = source.resolution, source.world_scale
+        self.world_frame = source.world_frame
 
     def __len__(self) -> int:
         return len(self.indices)

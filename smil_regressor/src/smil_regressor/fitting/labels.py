@@ -32,6 +32,7 @@ def label_writer(
         canonical_camera_order=source.camera_order,
         target_resolution=source.resolution,
         world_scale=None if source.world_scale is None else 1.0,  # readers give metres
+        world_frame=source.world_frame,
         smal_sha256=smal_sha256,
         metadata={"pose_labels": "fitted", "pose_labels_from": origin.name},
     )

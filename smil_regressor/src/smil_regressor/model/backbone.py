@@ -66,9 +66,9 @@ class Backbone(nn.Module):
         if images.shape[1:] != (self.resolution, self.resolution, 3):
             expected = f"(n, {self.resolution}, {self.resolution}, 3)"
             raise ValueError(f"backbone {self.name} takes images of shape {expected}, got {tuple(images.shape)}")
-        parts = [self._encode(chunk) for chunk in torch.split(images, self.chunk_size or max(len(images), 1))]
-        if len(parts) == 1:
-            return parts[0]
+        if self.chunk_size is None:
+            return self._encode(images)
+        parts = [self._encode(chunk) for chunk in torch.split(images, self.chunk_size)]
         return Features(torch.cat([p.pooled for p in parts]), torch.cat([p.tokens for p in parts]))
 
     def _encode(self, images: Tensor) -> Features:

@@ -134,7 +134,7 @@ class DecoderHead(nn.Module):
             context = context.float()
             # Keys and values depend on the images alone: once a layer, not once a layer and iteration.
             key_values = [layer.key_value(context) for layer in self.layers]  # type: ignore[operator]
-            state = self.initial_state(len(context))
+            state = self.initial_state(context.shape[0])
             history, nonfinite = [], torch.zeros((), dtype=torch.long, device=context.device)
             for _ in range(self.iterations):
                 state, dropped = self.refine(state, key_values, context_mask)

@@ -133,5 +133,5 @@ class StateReader(nn.Module):
         entangled = self.limb_mode == "entangled_with_betas"
         scales, offsets = (state["betas"],) * 2 if entangled else (state["scales"], state["joint_trans"])
         if self.pca_model is None:
-            return scales.reshape(len(scales), -1, 3), offsets.reshape(len(offsets), -1, 3)
+            return scales.reshape(scales.shape[0], -1, 3), offsets.reshape(offsets.shape[0], -1, 3)
         return pca_limbs(self.pca_model, scales, offsets)

@@ -148,6 +148,7 @@ def convert_sleap(
         canonical_camera_order=cameras,
         target_resolution=options.resolution,
         world_scale=world_scale,
+        world_frame="first_view",
         smal_sha256=_sha256(smal_file),
         jpeg_quality=jpeg_quality,
         metadata={

@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 MIN_RUN_SECONDS = 0.02
 """A run repeats its function until it lasts this long, so that the clock's grain does not show."""
@@ -30,6 +32,17 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What the project asks for; None: nothing."""
+
+    ratio: float | None = None
+    ms: float | None = None
+
+
+NO_TARGET = Target()
+
+
+@dataclass(frozen=True)
 class Result:
     """One comparison. `ratio` is the fastest rival's median over ours: above 1, ours is faster."""
 
@@ -37,6 +50,7 @@ class Result:
     runs: int
     ours: Timing
     others: dict[str, Timing]
+    target: Target = NO_TARGET
 
     @property
     def rival(self) -> str | None:
@@ -46,8 +60,19 @@ class Result:
     def ratio(self) -> float | None:
         return None if self.rival is None else self.others[self.rival].median_ms / self.ours.median_ms
 
+    @property
+    def is_met(self) -> bool:
+        fast = self.target.ratio is None or (self.ratio is not None and self.ratio >= self.target.ratio)
+        return fast and (self.target.ms is None or self.ours.median_ms <= self.target.ms)
 
-def compare(name: str, ours: Callable[[], object], others: dict[str, Callable[[], object]], runs: int = 7) -> Result:
+
+def compare(
+    name: str,
+    ours: Callable[[], object],
+    others: dict[str, Callable[[], object]],
+    runs: int = 7,
+    target: Target = NO_TARGET,
+) -> Result:
     """Time all functions in turn, `runs` times over, so that a slow minute of the machine falls on all of them."""
     if runs < 5:
         raise ValueError(f"runs: {runs} is too few for a median and a spread; take 5 or more")
@@ -58,23 +83,38 @@ def compare(name: str, ours: Callable[[], object], others: dict[str, Callable[[]
         for label, function in functions.items():
             times[label].append(_milliseconds(function, repeats[label]))
     timings = {label: Timing(statistics.median(ms), min(ms), max(ms)) for label, ms in times.items()}
-    return Result(name, runs, timings.pop(""), timings)
+    return Result(name, runs, timings.pop(""), timings, target)
 
 
 def report(results: Sequence[Result], json_path: Path | None) -> None:
-    """Print one table; write it with command, commit and machine where a path is given."""
+    """Print one table; where a path is given, write it there and gather the folder's tables in its `all.json`."""
     width = max(len(result.name) for result in results)
-    print(f"{machine()}\n{'':{width}}  ours ms (range)            fastest other ms (range)             ratio")
+    head = f"{'':{width}}  {'ours ms (range)':25}  {'fastest other ms (range)':35}  {'ratio':>7}"
+    print(f"{machine()}\n{head}")
     for result in results:
-        line = f"{result.name:{width}}  {_cell(result.ours):25}"
+        rival, ratio = "", ""
         if result.rival is not None:
-            line += f"  {result.rival + ' ' + _cell(result.others[result.rival]):35}  {result.ratio:5.2f}x"
-        print(line)
+            rival, ratio = f"{result.rival} {_cell(result.others[result.rival])}", f"{result.ratio:.2f}x"
+        line = f"{result.name:{width}}  {_cell(result.ours):25}  {rival:35}  {ratio:>7}"
+        print(f"{line}{_verdict(result)}", flush=True)
     if json_path is not None:
-        rows = [asdict(result) | {"rival": result.rival, "ratio": result.ratio} for result in results]
+        rows = [
+            asdict(result) | {"rival": result.rival, "ratio": result.ratio, "is_met": result.is_met}
+            for result in results
+        ]
         page = {"command": " ".join(sys.argv), "commit": _commit(), "machine": machine(), "results": rows}
         json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(page, indent=2) + "\n")
+        _write(json_path, page | {"finished": datetime.now(UTC).isoformat(timespec="seconds")})
+        _gather(json_path.parent)
+
+
+def _gather(folder: Path) -> None:
+    tables = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("bench_*.json"))}
+    _write(folder / "all.json", {"machine": machine_facts(), "tables": tables})
+
+
+def _write(path: Path, page: dict[str, Any]) -> None:
+    path.write_text(json.dumps(page, indent=2) + "\n")
 
 
 def json_argument(description: str | None) -> Path | None:
@@ -96,6 +136,27 @@ def machine() -> str:
     )
 
 
+def machine_facts() -> dict[str, Any]:
+    """What the figures depend on, the load of the last minute included: on a busy machine only ratios tell something."""
+    import cv2
+    import numpy as np
+    import torch
+    import warp
+
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load_1_min": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "torch_threads": torch.get_num_threads(),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        **{module.__name__: str(module.__version__) for module in (torch, np, cv2, warp)},
+    }
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
@@ -112,6 +173,8 @@ def _commit() -> str | None:
 def _repeats(function: Callable[[], object]) -> int:
     function()  # the first call compiles, allocates and fills caches
     once = _milliseconds(function, 1) / 1e3
+    if once < MIN_RUN_SECONDS:  # on a busy machine one call may take several times its due
+        once = min(once, _milliseconds(function, 5) / 1e3)
     return max(1, round(MIN_RUN_SECONDS / max(once, 1e-6)))
 
 
@@ -120,6 +183,13 @@ def _milliseconds(function: Callable[[], object], repeats: int) -> float:
     for _ in range(repeats):
         function()
     return 1e3 * (time.perf_counter() - start) / repeats
+
+
+def _verdict(result: Result) -> str:
+    ratio, ms = result.target.ratio, result.target.ms
+    asked = [] if ratio is None else [f">= {ratio:g}x"]
+    asked += [] if ms is None else [f"<= {ms:g} ms"]
+    return f"  {'met' if result.is_met else 'MISSED'}: {' and '.join(asked)}" if asked else ""
 
 
 def _cell(timing: Timing) -> str:

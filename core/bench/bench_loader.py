@@ -11,7 +11,7 @@ import cv2
 import h5py
 import numpy as np
 import torch
-from _measure import compare, json_argument, report
+from _measure import Target, compare, json_argument, report
 
 from posecore.data.hdf5 import Hdf5Reader, Hdf5Writer
 from posecore.data.images import decode_image, encode_jpeg
@@ -53,9 +53,9 @@ def main(folder: Path) -> None:
     loaders = [loader(table, 0), loader(table, WORKERS), loader(tar, 0)]
     plain = {"plain h5py": lambda: plain_epoch(folder / "vlen.h5")}
     results = [
-        compare("epoch, HDF5, this process", epochs(loaders[0]), plain),
-        compare(f"epoch, HDF5, {WORKERS} workers", epochs(loaders[1]), plain),
-        compare("epoch, tar shards, this process", epochs(loaders[2]), plain),
+        compare("epoch, HDF5, this process", epochs(loaders[0]), plain, target=Target(ratio=1)),
+        compare(f"epoch, HDF5, {WORKERS} workers", epochs(loaders[1]), plain, target=Target(ratio=1)),
+        compare("epoch, tar shards, this process", epochs(loaders[2]), plain, target=Target(ratio=1)),
     ]
     report(results, json_path)
     for each in loaders:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from _measure import Result, compare, json_argument, report
+from _measure import NO_TARGET, Result, Target, compare, json_argument, report
 from torch import Tensor
 
 from posecore.rendering import Backend, edge_silhouette, rasterize, shade, soft_silhouette
@@ -52,14 +52,14 @@ def picture(backend: Backend) -> None:
     shade(SCENE, FACES, K, SIZE, COLORS, backend=backend)
 
 
-def race(name: str, run: Callable[[Backend], None], runs: int) -> Result:
-    return compare(name, partial(run, "warp"), {other: partial(run, other) for other in OTHERS}, runs=runs)
+def race(name: str, run: Callable[[Backend], None], runs: int, target: Target = NO_TARGET) -> Result:
+    return compare(name, partial(run, "warp"), {other: partial(run, other) for other in OTHERS}, runs, target)
 
 
 def main() -> None:
     path = json_argument(__doc__)
     results = [
-        race("soft silhouette, forward + backward", partial(forward_backward, soft_silhouette), 5),
+        race("soft silhouette, forward + backward", partial(forward_backward, soft_silhouette), 5, Target(ratio=8)),
         race("edge silhouette, forward + backward", partial(forward_backward, edge_silhouette), 7),
         race("hard raster", hard, 7),
         race("shaded picture", picture, 7),

@@ -2,23 +2,36 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from posecore import cli
 from posecore.cli import ConfigFile, Json, Overrides, Resume, exit_codes, result, result_json, say
-from posecore.config import find_config, load_config
 from posecore.errors import InputError
-from smil_regressor import __version__
 from smil_regressor.cli_data import app as data_app
-from smil_regressor.config import SmilConfig
+
+if TYPE_CHECKING:
+    from smil_regressor.config import SmilConfig
+
+
+def _version() -> str:
+    from smil_regressor import __version__
+
+    return __version__
+
+
+def _config_class() -> "type[SmilConfig]":
+    from smil_regressor.config import SmilConfig
+
+    return SmilConfig
+
 
 app = cli.make_app(
-    "smil", "Pose, shape and cameras of SMIL and SMAL animal models from one or several views.", __version__
+    "smil", "Pose, shape and cameras of SMIL and SMAL animal models from one or several views.", _version
 )
 app.add_typer(data_app, name="data", rich_help_panel=cli.DATA)
-app.add_typer(cli.config_app(SmilConfig), name="config", rich_help_panel=cli.INSPECT)
+app.add_typer(cli.config_app(_config_class), name="config", rich_help_panel=cli.INSPECT)
 
 Checkpoint = Annotated[
     Path, typer.Option("--checkpoint", help="A run folder (its best checkpoint), a checkpoint folder, or an export.")
@@ -108,6 +121,9 @@ def train(
     given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
     given += ["training.resume_checkpoint=null"] if resume_checkpoint == "none" else []
     with exit_codes():
+        from posecore.config import find_config, load_config
+        from smil_regressor.config import SmilConfig
+
         resolved = load_config(SmilConfig, config, [*given, *(overrides or [])])
         folders = [find_config(config, SmilConfig.presets).parent]
         from smil_regressor.experiment import train as run_training
@@ -170,8 +186,12 @@ def predict(
     output: Annotated[Path, typer.Option(help="Folder for parameters, pictures and meshes.")] = Path("predictions"),
     calibration: Annotated[
         Path | None,
+        typer.Option(help="Anipose calibration.toml of the views, found by camera name."),
+    ] = None,
+    world_scale: Annotated[
+        float | None,
         typer.Option(
-            help="Anipose calibration.toml of the views, found by camera name; in the unit of the training data's."
+            help="Metres per unit of the calibration, 0.001 for millimetres; for networks that work in metres."
         ),
     ] = None,
     cameras: Annotated[
@@ -200,6 +220,7 @@ def predict(
             inputs,
             output,
             calibration=calibration,
+            world_scale=world_scale,
             camera_names=None if cameras is None else cameras.split(","),
             mode=mode,
             smal_file=smal_file,
@@ -332,6 +353,9 @@ def submit(
 ) -> None:
     """The same training as a SLURM job that saves, requeues and resumes when it is preempted or out of time."""
     with exit_codes():
+        from posecore.config import find_config, load_config
+        from smil_regressor.config import SmilConfig
+
         settings = [f"training.devices={gpus_per_node}", f"training.nodes={nodes}", *(overrides or [])]
         resolved = load_config(SmilConfig, config, settings)
         from smil_regressor.experiment import run_folder, with_found_files

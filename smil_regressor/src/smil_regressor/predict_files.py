@@ -55,10 +55,10 @@ class Calibrated:
     maps: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def of(cls, camera: RigCamera, predictor: Predictor) -> Self:
-        """Networks work in metres where the training data's unit is known; a calibration is in the data's unit."""
+    def of(cls, camera: RigCamera, metres_per_unit: float) -> Self:
+        """The camera in the network's unit."""
         cam_from_world = camera.cam_from_world.copy()
-        cam_from_world[:3, 3] *= predictor.loaded.facts.world_scale or 1.0
+        cam_from_world[:3, 3] *= metres_per_unit
         return cls(replace(camera, cam_from_world=cam_from_world), camera.undistortion_maps())
 
 
@@ -68,6 +68,7 @@ def predict_files(
     output: Path,
     *,
     calibration: Path | None = None,
+    world_scale: float | None = None,
     camera_names: Sequence[str] | None = None,
     mode: Mode = "auto",
     smal_file: Path | None = None,
@@ -88,8 +89,8 @@ def predict_files(
     if smoothing < 1 or smoothing % 2 == 0:
         raise InputError(f"--smoothing {smoothing}: an odd number of frames is needed")
     predictor = Predictor.load(checkpoint, smal_file, device)
-    rig = None if calibration is None else _calibrated(read_calibration(calibration), predictor)
-    found = _moments(inputs, predictor, rig, camera_names, mode, every)
+    rig = None if calibration is None else _calibrated(read_calibration(calibration), predictor, world_scale)
+    found = _moments(inputs, predictor, rig, camera_names, mode, every, world_scale)
     moments = islice(found, max_frames)
     output.mkdir(parents=True, exist_ok=True)
     parts: list[Poses] = []
@@ -109,7 +110,7 @@ def predict_files(
     poses = concatenate(parts)
     if smoothing > 1:
         poses = smooth_poses(poses, sequences, smoothing, predictor.loaded)
-        again = islice(_moments(inputs, predictor, rig, camera_names, mode, every), max_frames)
+        again = islice(_moments(inputs, predictor, rig, camera_names, mode, every, world_scale), max_frames)
         for row, moment in enumerate(again):
             write_frame(output, moment.name, poses, row, moment.views, predictor.loaded, mesh_format)
     write_animation(output, names, poses, predictor.loaded)
@@ -213,8 +214,22 @@ def _render(
     return rgb[0].numpy(), (raster.face_ids[0] >= 0).float().numpy()
 
 
-def _calibrated(cameras: Sequence[RigCamera], predictor: Predictor) -> dict[str, Calibrated]:
-    return {camera.name: Calibrated.of(camera, predictor) for camera in cameras}
+def _calibrated(cameras: Sequence[RigCamera], predictor: Predictor, world_scale: float | None) -> dict[str, Calibrated]:
+    """Cameras in the network's unit: metres where the training data said its unit, else the data's own.
+
+    Raises:
+        InputError: The network works in metres, and the calibration's unit was not told; or the reverse.
+    """
+    in_metres = predictor.loaded.facts.world_scale is not None
+    if in_metres and world_scale is None:
+        raise InputError(
+            "--world-scale: the network works in metres; tell the metres per unit of the calibration (0.001 for millimetres)"
+        )
+    if not in_metres and world_scale is not None:
+        raise InputError(
+            "--world-scale: the training data did not tell its unit, so the calibration must be in the same one"
+        )
+    return {camera.name: Calibrated.of(camera, world_scale or 1.0) for camera in cameras}
 
 
 def _moments(
@@ -224,12 +239,13 @@ def _moments(
     names: Sequence[str] | None,
     mode: Mode,
     every: int,
+    world_scale: float | None,
 ) -> Iterator[Moment]:
     """Every n-th moment of the inputs, in the frame that the network was trained in."""
     for path in inputs:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    moments: Iterator[Moment] = islice(_all_moments(inputs, predictor, rig, names, mode), 0, None, every)
+    moments: Iterator[Moment] = islice(_all_moments(inputs, predictor, rig, names, mode, world_scale), 0, None, every)
     if predictor.loaded.facts.world_frame == "first_view":
         order = predictor.loaded.facts.camera_order
         moments = (replace(moment, views=in_first_frame(moment.views, order)) for moment in moments)
@@ -242,11 +258,12 @@ def _all_moments(
     rig: dict[str, Calibrated] | None,
     names: Sequence[str] | None,
     mode: Mode,
+    world_scale: float | None,
 ) -> Iterator[Moment]:
     if len(inputs) == 1 and inputs[0].suffix.lower() in DATA:
         yield from _from_data(inputs[0], predictor)
     elif len(inputs) == 1 and inputs[0].is_dir() and list(inputs[0].glob("calibration.toml")):
-        yield from _from_session(inputs[0], predictor, names)
+        yield from _from_session(inputs[0], predictor, names, world_scale)
     elif all(path.suffix.lower() in VIDEOS for path in inputs):
         yield from _from_videos(inputs, predictor, rig, names, mode)
     else:
@@ -330,7 +347,9 @@ def _together(videos: Sequence[Path]) -> Iterator[list[Picture]]:
         yield list(images)
 
 
-def _from_session(folder: Path, predictor: Predictor, names: Sequence[str] | None) -> Iterator[Moment]:
+def _from_session(
+    folder: Path, predictor: Predictor, names: Sequence[str] | None, world_scale: float | None
+) -> Iterator[Moment]:
     """A SLEAP session's videos with its calibration; cameras that the network does not know are left out."""
     session = open_session(folder)
     order = names or predictor.loaded.facts.camera_order
@@ -338,7 +357,7 @@ def _from_session(folder: Path, predictor: Predictor, names: Sequence[str] | Non
     if not chosen:
         raise InputError(f"{folder}: none of its cameras is one of the network's: {', '.join(order)}")
     known = [rig for camera in session.cameras if (rig := session.rig_camera(camera.name)) is not None]
-    calibrated = _calibrated(known, predictor)
+    calibrated = _calibrated(known, predictor, world_scale)
     for number, images in enumerate(_together([camera.video for camera in chosen])):
         yield Moment(f"frame_{number:06d}", _views(images, calibrated, [camera.name for camera in chosen]))
 

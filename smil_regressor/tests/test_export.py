@@ -2,11 +2,13 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from posecore.errors import InputError
+from smil_regressor.config import SmilConfig
 from smil_regressor.predict import Predictor, View
 
 
@@ -28,8 +30,6 @@ def test_a_folder_of_safetensors_is_smaller_and_predicts_identically(run, smil, 
 
 
 def test_an_export_carries_its_body_model_and_refuses_another(trained, insects_file, smil, tmp_path):
-    from dataclasses import replace
-
     from posecore.bodymodel import BodyModel, read_model, write_model
     from smil_regressor.data.insect import write_insect
 
@@ -86,13 +86,56 @@ def test_an_export_cannot_be_trained_on_but_can_be_started_from(run, smil, insec
     assert smil(*words, "--resume-checkpoint", tmp_path / "exported", "--dry-run").exit_code == 0
 
 
-def test_onnx_agrees_with_pytorch(run, smil, tmp_path):
-    pytest.importorskip("onnxruntime", reason="needs the extra: smil-regressor[onnx]")
+MULTI_VIEW_ONLY = ("$schema", "min_views_per_sample", "cross_attention_layers", "cross_attention_heads",
+                   "cross_attention_dropout")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def single_view_run(smil, insects_file, tmp_path_factory):
+    """A single-view run of the sizes of tiny.json."""
+    folder = tmp_path_factory.mktemp("single")
+    config = json.loads((SmilConfig.presets / "tiny.json").read_text())
+    config = {name: value for name, value in config.items() if name not in MULTI_VIEW_ONLY}
+    config |= {"mode": "singleview", "dataset": config["dataset"] | {"from_multiview": True, "use_ue_scaling": False}}
+    (folder / "single.json").write_text(json.dumps(config))
+    few = ("training.trackers=[]", "training.batch_size=4", "training.max_steps=2")
+    words = ("--data-path", insects_file, "--run-dir", folder / "run", *(word for s in few for word in ("--set", s)))
+    done = smil("train", "--config", folder / "single.json", *words)
+    assert done.exit_code == 0, done.output
+    return folder / "run"
+
+
+@pytest.mark.parametrize("kind", ["run", "single_view_run"])
+def test_onnx_agrees_with_pytorch_for_any_number_of_samples(kind, smil, request, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra: smil-regressor[onnx]")
     pytest.importorskip("onnxscript", reason="needs the extra: smil-regressor[onnx]")
-    done = smil("export", "--checkpoint", run, "--output", tmp_path / "net.onnx", "--format", "onnx")
+    checkpoint = request.getfixturevalue(kind)
+    done = smil("export", "--checkpoint", checkpoint, "--output", tmp_path / "net.onnx", "--format", "onnx")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["largest_relative_difference"] < 1e-4
-    assert (tmp_path / "net.onnx").stat().st_size > 1e5
+    predictor = Predictor.load(checkpoint, device="cpu")
+    views = moment() if kind == "run" else [replace(moment()[0], camera=None)]
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
+    for count in (1, 5):
+        poses = predictor([views] * count)
+        inputs = onnx_inputs(views, count)
+        (joints,) = session.run(["joints_world"], {entry.name: inputs[entry.name] for entry in session.get_inputs()})
+        np.testing.assert_allclose(joints, poses.joints_world, atol=1e-4 * np.abs(poses.joints_world).max())
+
+
+def onnx_inputs(views, count):
+    """The graph's inputs for `count` equal moments: pictures of the network's size, values from 0 to 1."""
+    v = len(views)
+    arrays = {
+        "images": np.stack([view.image for view in views]).astype(np.float32) / 255,
+        "view_mask": np.ones(v, bool),
+        "camera_slots": np.arange(v),
+        "K": np.stack([view.K for view in views]).astype(np.float32),
+        "cam_from_world": np.stack([view.cam_from_world for view in views]).astype(np.float32),
+        "has_camera": np.ones(v, bool),
+        "native_size_wh": np.full((v, 2), 64, np.float32),
+    }
+    return {name: np.repeat(value[None], count, axis=0) for name, value in arrays.items()}
 
 
 def test_onnx_without_its_packages_says_what_to_install(run, smil, tmp_path, monkeypatch):

@@ -1,22 +1,25 @@
 """The command line's shared plumbing: options, consoles, errors to exit codes, the `config` commands.
 
-Nothing here imports torch: `--help` has to answer at once. Results go to stdout, all else to stderr.
+Nothing here imports torch, nor pydantic before a configuration is read: `--help` has to answer at once. Results go to
+stdout, all else to stderr.
 """
 
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from posecore.config import Config, json_schema, load_config, preset_names
 from posecore.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from posecore.config import Config
 
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
@@ -63,7 +66,7 @@ def result_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n")
 
 
-def make_app(name: str, help_text: str, version: str) -> typer.Typer:
+def make_app(name: str, help_text: str, version: Callable[[], str]) -> typer.Typer:
     """A typer app with `--debug` and `--version`, plain errors and no shell completion options."""
     app = typer.Typer(
         name=name,
@@ -76,7 +79,7 @@ def make_app(name: str, help_text: str, version: str) -> typer.Typer:
 
     def show_version(value: bool) -> None:
         if value:
-            result(f"{name} {version}")
+            result(f"{name} {version()}")
             raise typer.Exit
 
     @app.callback()
@@ -133,22 +136,30 @@ def run(app: typer.Typer) -> None:
     app()
 
 
-def config_app(cls: type[Config]) -> typer.Typer:
-    """The commands `config show | schema | check` of one system."""
+def config_app(config_class: "Callable[[], type[Config]]") -> typer.Typer:
+    """The commands `config show | schema | check` of one system.
+
+    Args:
+        config_class: Imports and gives its configuration, when a command needs it.
+    """
     app = typer.Typer(help="Show, describe or check configurations.", no_args_is_help=True)
 
     @app.command()
     def show(config: ConfigFile, overrides: Overrides = None) -> None:
         """Print the resolved configuration: defaults, extended files, the file and overrides merged."""
         with exit_codes():
-            result_json(load_config(cls, config, overrides or []).to_json_dict())
+            from posecore.config import load_config
+
+            result_json(load_config(config_class(), config, overrides or []).to_json_dict())
 
     @app.command()
     def schema(
         output: Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")] = None,
     ) -> None:
         """Print the JSON Schema, for editors."""
-        text = json.dumps(json_schema(cls), indent=2) + "\n"
+        from posecore.config import json_schema
+
+        text = json.dumps(json_schema(config_class()), indent=2) + "\n"
         if output is None:
             sys.stdout.write(text)
         else:
@@ -161,6 +172,9 @@ def config_app(cls: type[Config]) -> typer.Typer:
     ) -> None:
         """Check configurations completely, without loading anything they name."""
         with exit_codes():
+            from posecore.config import load_config, preset_names
+
+            cls = config_class()
             names = configs or ([] if cls.presets is None else preset_names(cls.presets))
             problems: list[str] = []
             for name in names:

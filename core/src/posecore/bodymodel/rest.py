@@ -24,7 +24,7 @@ class RestPoints(nn.Module):
     def forward(self, coefficients: Float[Tensor, "b k"]) -> Float[Tensor, "b 3 n"]:
         # Not addmm: BLAS then sums the small terms onto the template one by one, ten times the rounding error.
         points = coefficients @ self.basis + self.template
-        return points.view(len(coefficients), 3, len(self.template) // 3)
+        return points.view(coefficients.shape[0], 3, len(self.template) // 3)
 
     def directions(self, first: int, last: int) -> Float[Tensor, "n 3 k"]:
         """Those of coefficients first to last - 1, as a file has them."""

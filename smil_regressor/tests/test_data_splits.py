@@ -17,7 +17,7 @@ RATIOS = (0.6, 0.2, 0.2)
 class Frames:
     """A source of which only sessions and frames matter."""
 
-    view_slots, camera_order, resolution, world_scale = 1, ("a",), 32, None
+    view_slots, camera_order, resolution, world_scale, world_frame = 1, ("a",), 32, None, "world"
 
     def __init__(self, sessions, frames, make=None):
         self.sessions, self.frames, self.make = sessions, np.array(frames), make

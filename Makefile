@@ -62,7 +62,7 @@ isolated: setup
 bench: setup
 	@mkdir -p build/bench
 	@set -e; for file in $(wildcard $(DIRS:%=%/bench/bench_*.py)); do \
-	  echo "== $$file"; OMP_WAIT_POLICY=PASSIVE PYTHONPATH=core/bench $(BIN)/python -P $$file --json build/bench/$$(basename $$file .py).json; done
+	  echo "== $$file"; PYTHONPATH=core/bench $(BIN)/python -P $$file --json build/bench/$$(basename $$file .py).json; done
 
 clean:
 	rm -rf build runs/demo .mypy_cache .ruff_cache .import_linter_cache

@@ -179,3 +179,14 @@ def test_heads_that_start_from_a_rig_predict_it():
     torch.testing.assert_close(cameras.T[0], rig.T)
     with pytest.raises(ValueError, match="leave the range"):
         heads.start_from(FovCameras(torch.tensor([2.0, 40.0, 60.0]), rotation, rig.T))
+
+
+def test_the_offset_factor_scales_the_offsets_of_components_in_mode_separate_alone(insect):
+    count = len(insect.scaledirs)
+    layout = StateLayout(insect.num_joints, insect.num_betas, limb_dim=count)
+    state = layout.initial() | {"scales": torch.randn(1, count), "joint_trans": torch.randn(1, count)}
+    plain, doubled = (StateReader(layout, "separate", insect, factor)(state) for factor in (1.0, 2.0))
+    torch.testing.assert_close(doubled.joint_offsets, 2 * plain.joint_offsets)
+    torch.testing.assert_close(doubled.log_scales, plain.log_scales)
+    tied = (StateReader(layout, "entangled_with_betas", insect, factor)(state) for factor in (1.0, 2.0))
+    assert torch.equal(*(body.joint_offsets for body in tied))

@@ -26,6 +26,8 @@ from smil_regressor.model.body import Body, Placement
 from smil_regressor.model.build import BodySpec, HeadSpec, build_multi_view, build_single_view
 from smil_regressor.model.regressor import MultiViewRegressor, SingleViewRegressor
 
+FORMAT_OFFSET_UNIT = 0.01
+"""What the file format multiplies transdirs by; `separate_trans_scale_factor` takes its place in mode separate."""
 CAMERA_STEP = 0.25
 """How far a refined camera may move along each axis, in units of the body model."""
 
@@ -265,6 +267,7 @@ def _body_spec(config: SmilConfig, body: BodyModel, facts: Facts) -> BodySpec:
         rot6d_layout=config.model.rot6d_convention,
         limb_mode=mode,
         pca_model=body if uses_components else None,
+        offset_factor=config.scale_trans_beta.separate_trans_scale_factor / FORMAT_OFFSET_UNIT,
         mesh_scale=("log" if scaling.use_log_scale else "direct") if predicted else "none",
         initial_mesh_scale=scaling.init_mesh_scale * facts.body_scale,
         place=facts.place,

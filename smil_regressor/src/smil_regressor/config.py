@@ -177,6 +177,7 @@ class ScaleTransBeta(Config):
     separate_loss_weights: Weights = {"log_beta_scales": 5e-4, "betas_trans": 5e-4}
     ignore_loss_weights: Weights = {"log_beta_scales": 0.0, "betas_trans": 0.0}
     separate_trans_scale_factor: PositiveFloat = 0.01
+    """Mode separate with model.separate_limbs pca: what the weighed transdirs are multiplied by."""
 
     @property
     def loss_weights(self) -> Weights:
@@ -278,6 +279,7 @@ class MixedDataset(Config):
     name: str
     path: Path
     type: Literal["replicant", "sleap", "optimized_hdf5", "auto"] = "auto"
+    """sleap: a multi-view file; optimized_hdf5: a single-view file; replicant and auto: either."""
     weight: PositiveFloat = 1.0
     """Share of the training samples drawn from it, relative to the others' weights."""
     enabled: bool = True

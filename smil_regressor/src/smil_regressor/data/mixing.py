@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from posecore.bodymodel import BodyModel
 from posecore.data.mixed import MixedSource
 from posecore.errors import InputError
-from smil_regressor.config import SmilConfig
+from smil_regressor.config import MixedDataset, SmilConfig
 from smil_regressor.data.files import open_file
 from smil_regressor.data.labels import ALL_LABELS, LabelRules
 from smil_regressor.data.multiview_file import MultiViewFile
@@ -92,7 +92,7 @@ def open_data(
         file = open_file(config.dataset.data_path, body=body)
         return _source(config, file, body, ALL_LABELS, camera_order or file.camera_order, None), None
     chosen = [dataset for dataset in config.multi_dataset.datasets if dataset.enabled]
-    files = [open_file(dataset.path, body=body) for dataset in chosen]
+    files = [_open_typed(dataset, body) for dataset in chosen]
     order = tuple(camera_order or canonical_camera_order(files))
     slots = None if config.mode == "singleview" else max(_slots(config, file) for file in files)
     sources = [
@@ -101,6 +101,22 @@ def open_data(
     ]
     mixed = MixedPoses([d.name for d in chosen], sources, [d.weight for d in chosen])
     return mixed, np.array(mixed.sample_weights())
+
+
+def _open_typed(dataset: MixedDataset, body: BodyModel) -> PoseFile:
+    """Open one of several data sets; its file must be of the kind that `type` says.
+
+    Raises:
+        InputError: It is of the other kind, or cannot be read.
+    """
+    file = open_file(dataset.path, body=body)
+    is_multi_view = isinstance(file, MultiViewFile)
+    if (dataset.type == "sleap" and not is_multi_view) or (dataset.type == "optimized_hdf5" and is_multi_view):
+        found = "multi-view" if is_multi_view else "single-view"
+        raise InputError(
+            f"multi_dataset.datasets.{dataset.name}: {dataset.path} is a {found} file, but type is {dataset.type}; use auto"
+        )
+    return file
 
 
 def _source(
@@ -115,6 +131,8 @@ def _source(
     if config.model.rgb_only:
         available = available - {"silhouette"}
     ignored = config.ignored_joints.ignored_joint_names
+    if ignored and config.ignored_joints.verbose:
+        logger.info("%s: the labels of %s are dropped", path, ", ".join(ignored))
     rules = LabelRules.between(
         str(path), file.joint_names, file.num_joints, body.joint_names, body.num_betas, ignored, available
     )

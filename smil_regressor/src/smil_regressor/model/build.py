@@ -31,6 +31,8 @@ class BodySpec:
     rot6d_layout: Layout = "interleaved"
     limb_mode: LimbMode = "ignore"
     pca_model: BodyModel | None = None
+    offset_factor: float = 1.0
+    """On the joint offsets that `pca_model`'s components give in mode "separate"."""
     mesh_scale: MeshScale = "none"
     initial_mesh_scale: float = 1.0
     fov_deg: float = 8.0
@@ -49,7 +51,7 @@ class BodySpec:
         )
 
     def reader(self, layout: StateLayout) -> StateReader:
-        return StateReader(layout, self.limb_mode, self.pca_model)
+        return StateReader(layout, self.limb_mode, self.pca_model, self.offset_factor)
 
     def initial(self, layout: StateLayout) -> State:
         state = layout.initial(self.fov_deg, self.camera_distance, self.initial_mesh_scale)

@@ -97,16 +97,23 @@ class StateReader(nn.Module):
 
     Limb modes: "ignore" has no limb values. "separate" reads them from the state: direct values (j, 3), or, where
     `pca_model` is given, weights of that body model's limb components. "entangled_with_betas" uses the shape
-    coefficients as those weights.
+    coefficients as those weights. `offset_factor` multiplies the offsets that components give in mode "separate".
     """
 
-    def __init__(self, layout: StateLayout, limb_mode: LimbMode = "ignore", pca_model: BodyModel | None = None) -> None:
+    def __init__(
+        self,
+        layout: StateLayout,
+        limb_mode: LimbMode = "ignore",
+        pca_model: BodyModel | None = None,
+        offset_factor: float = 1.0,
+    ) -> None:
         super().__init__()
         if limb_mode == "entangled_with_betas" and pca_model is None:
             raise ValueError("limb mode entangled_with_betas needs the body model with its limb components")
         if pca_model is not None and (pca_model.scaledirs is None or pca_model.transdirs is None):
             raise ValueError("the body model has no scaledirs and transdirs, which limbs by components need")
         self.layout, self.limb_mode, self.pca_model = layout, limb_mode, pca_model
+        self.offset_factor = 1.0 if limb_mode == "entangled_with_betas" else offset_factor
 
     def forward(self, state: State) -> BodyParameters:
         params = state["pose"].reshape(-1, self.layout.num_joints, self.layout.rotation_dim)
@@ -134,4 +141,4 @@ class StateReader(nn.Module):
         scales, offsets = (state["betas"],) * 2 if entangled else (state["scales"], state["joint_trans"])
         if self.pca_model is None:
             return scales.reshape(scales.shape[0], -1, 3), offsets.reshape(offsets.shape[0], -1, 3)
-        return pca_limbs(self.pca_model, scales, offsets)
+        return pca_limbs(self.pca_model, scales, self.offset_factor * offsets)

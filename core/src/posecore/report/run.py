@@ -93,7 +93,7 @@ def _facts(metrics: Metrics, best: Mapping[str, Any] | None) -> Html:
     last: dict[str, Any] = {}
     for entry in metrics:
         last |= entry
-    named = {"steps": number(last.get("step")), "epochs begun": number(last["epoch"] + 1) if "epoch" in last else "–"}
+    named = {"steps": number(last.get("step")), "epochs ended": number(last.get("epoch"))}
     for name, shown in (("train/total", "training loss"), ("samples_per_s", "samples / s")):
         if last.get(name) is not None:
             named[shown] = number(last[name], 3)

@@ -20,7 +20,7 @@ from smil_regressor.data.converters.session_rig import check_session, refine_ses
 from smil_regressor.data.converters.session_view import SleapOptions
 from smil_regressor.data.converters.sleap import find_outliers, first_view_frame, iter_sleap
 from smil_regressor.data.converters.tracks import read_points3d, read_tracks
-from smil_regressor.data.converters.video import iter_frames
+from posecore.data.video import iter_frames
 from smil_regressor.data.converters.views import View
 from smil_regressor.data.insect import insect_body
 from smil_regressor.data.sample import Sample

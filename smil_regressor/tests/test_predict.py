@@ -20,7 +20,7 @@ from smil_regressor.data.hdf5_multiview import MultiViewWriter
 from smil_regressor.data.insect import insect_body
 from smil_regressor.data.sample import Sample
 from smil_regressor.data.synthesis import synthesise_file
-from smil_regressor.draw import write_picture
+from posecore.draw import write_picture
 from smil_regressor.predict import Predictor, View
 
 CAMERAS = ("cam0", "cam1")

@@ -271,7 +271,7 @@ def inspect(
             for key, value in told.items():
                 result(f"{key:20} {value}")
         if output is not None:
-            from smil_regressor.draw import write_picture
+            from posecore.draw import write_picture
 
             body = _body(smal_file)
             same = told["joint_names"] is None or tuple(told["joint_names"]) == tuple(body.joint_names)

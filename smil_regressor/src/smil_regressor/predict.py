@@ -13,6 +13,7 @@ from torch import Tensor
 
 from posecore.bodymodel import read_model
 from posecore.cameras import crop_intrinsics, project
+from posecore.devices import choose_device
 from posecore.errors import InputError
 from posecore.rendering import Backend, rasterize
 from posecore.rotations import matrix_to_axis_angle
@@ -101,19 +102,6 @@ class LoadedNetwork:
     def uses_given_cameras(self) -> bool:
         """The network refines known cameras, so prediction wants them too."""
         return self.config.mode == "multiview" and self.config.training.use_gt_camera_init
-
-
-def choose_device(name: str) -> torch.device:
-    """cpu, cuda, cuda:1, or auto (a GPU where there is one)."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"--device: {name} is no device; cpu, cuda or auto is needed") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device: {name} was asked for, but torch finds no GPU")
-    return device
 
 
 def load_network(checkpoint: Path, smal_file: Path | None, device: torch.device) -> LoadedNetwork:

@@ -2,7 +2,7 @@
 
 from smil_regressor.losses.scene import LossSettings, Scene
 from smil_regressor.losses.table import TERMS, denominators, loss_terms
-from smil_regressor.losses.term import Term, total_loss
+from posecore.losses import Term, total_loss
 from smil_regressor.losses.triangulation import Triangulation, triangulate_keypoints
 
 __all__ = [

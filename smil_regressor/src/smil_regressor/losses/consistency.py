@@ -7,7 +7,7 @@ from torch import Tensor
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.keypoints import labelled, squared_distance
 from smil_regressor.losses.scene import LossSettings, Scene, image_size_wh, joint_weights
-from smil_regressor.losses.term import Term, weighed
+from posecore.losses import Term, weighed
 from smil_regressor.losses.triangulation import MIN_VIEWS, triangulate_keypoints
 
 

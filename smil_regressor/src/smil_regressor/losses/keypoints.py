@@ -6,7 +6,7 @@ from torch import Tensor
 
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.scene import LossSettings, Scene, image_size_wh, joint_weights
-from smil_regressor.losses.term import Term, masked_difference, weighed
+from posecore.losses import Term, masked_difference, weighed
 
 
 def keypoint_2d_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, "b v j"]:

@@ -8,7 +8,7 @@ from posecore.cameras import intrinsics_to_fov
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.keypoints import labelled
 from smil_regressor.losses.scene import LossSettings, Scene
-from smil_regressor.losses.term import Term, masked_difference, weighed
+from posecore.losses import Term, masked_difference, weighed
 
 
 def global_rot_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, " b"]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from posecore.rotations import geodesic_distance
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.scene import LossSettings, Scene
-from smil_regressor.losses.term import Term, weighed
+from posecore.losses import Term, weighed
 
 
 def sample_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, " b"]:

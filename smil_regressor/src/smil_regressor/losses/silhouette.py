@@ -7,7 +7,7 @@ from torch import Tensor
 from posecore.rendering import edge_silhouette, soft_silhouette
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.scene import LossSettings, Scene
-from smil_regressor.losses.term import Term
+from posecore.losses import Term
 
 BCE_FLOOR = 1e-6
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses import consistency, keypoints, parameters, regularisers, silhouette
 from smil_regressor.losses.scene import LossSettings, Scene
-from smil_regressor.losses.term import Term
+from posecore.losses import Term
 from smil_regressor.model.body import Body
 from smil_regressor.model.prediction import Prediction
 

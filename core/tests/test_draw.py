@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from smil_regressor.draw import (
+from posecore.draw import (
     draw_keypoints,
     draw_mask_outline,
     draw_mesh_overlay,

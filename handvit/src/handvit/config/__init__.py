@@ -1,0 +1,1 @@
+"""What a run is made of, as pydantic models: one module a section."""

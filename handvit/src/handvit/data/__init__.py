@@ -1,0 +1,1 @@
+"""Samples of hands: their schema, sources, geometry and makers."""

@@ -1,0 +1,1 @@
+"""Public hand datasets to our shards, one module a dataset."""

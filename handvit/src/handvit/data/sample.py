@@ -1,0 +1,118 @@
+"""A clip on its way from the shard to the network, and a batch of them.
+
+A loader's sample holds, for each frame, the part of the picture that the patch will need, and labels in the network's
+frame: left hands mirrored, the camera turned and augmented. The patch itself is cut on the device (`data.patches`).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from handvit.model.prediction import HandInput
+
+
+@dataclass(frozen=True)
+class Sample:
+    """t frames of one hand, all alike right hands. Units as in `data.records`; see there."""
+
+    key: str
+    """Shard, key and first frame, for messages."""
+    data_source: str
+    is_left: bool
+    """The hand was mirrored."""
+    regions: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
+    """Parts of the pictures, RGB; sizes differ."""
+    patch_from_region: Float[np.ndarray, "t 3 3"]
+    """Homography from pixels of the region to pixels of the patch (mirroring, turning, augmentation, crop: all of it)."""
+    camera_from_network: Float[np.ndarray, "t 3 3"]
+    """Takes points of the network's camera frame back to the stored camera's; orthonormal, det -1 where mirrored."""
+    patch_bbox: Float[np.ndarray, "t 4"]
+    hand_bbox: Float[np.ndarray, "t 4"]
+    focal: Float[np.ndarray, "t 2"]
+    princpt: Float[np.ndarray, "t 2"]
+    joint_img: Float[np.ndarray, "t 21 2"]
+    joint_patch: Float[np.ndarray, "t 21 2"]
+    """Patch pixels."""
+    joint_cam_mm: Float[np.ndarray, "t 21 3"]
+    joint_2d_valid: Float[np.ndarray, "t 21"]
+    joint_3d_valid: Float[np.ndarray, "t 21"]
+    has_mano: Float[np.ndarray, " t"]
+    has_intr: Float[np.ndarray, " t"]
+    mano_pose: Float[np.ndarray, "t 48"]
+    mano_shape: Float[np.ndarray, "t 10"]
+    timestamp_ms: Float[np.ndarray, " t"]
+    augment_seed: int = 0
+    """What the pixel draws on the device start from."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples stacked along b. `regions` are padded with zeros, at their right and bottom, to the largest."""
+
+    key: tuple[str, ...]
+    data_source: tuple[str, ...]
+    is_left: Bool[Tensor, " b"]
+    regions: UInt8[Tensor, "b t 3 h w"]
+    patch_from_region: Float[Tensor, "b t 3 3"]
+    camera_from_network: Float[Tensor, "b t 3 3"]
+    patch_bbox: Float[Tensor, "b t 4"]
+    hand_bbox: Float[Tensor, "b t 4"]
+    focal: Float[Tensor, "b t 2"]
+    princpt: Float[Tensor, "b t 2"]
+    joint_img: Float[Tensor, "b t 21 2"]
+    joint_patch: Float[Tensor, "b t 21 2"]
+    joint_cam_mm: Float[Tensor, "b t 21 3"]
+    joint_2d_valid: Float[Tensor, "b t 21"]
+    joint_3d_valid: Float[Tensor, "b t 21"]
+    has_mano: Float[Tensor, "b t"]
+    has_intr: Float[Tensor, "b t"]
+    mano_pose: Float[Tensor, "b t 48"]
+    mano_shape: Float[Tensor, "b t 10"]
+    timestamp_ms: Float[Tensor, "b t"]
+    augment_seed: Int[Tensor, " b"]
+    patches: Float[Tensor, "b t 3 p p"] | None = None
+    """RGB 0..1; `data.patches` fills it on the device."""
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @property
+    def joint_rel_mm(self) -> Float[Tensor, "b t 21 3"]:
+        """Joints minus the wrist."""
+        return self.joint_cam_mm - self.joint_cam_mm[..., :1, :]
+
+    def network_input(self) -> HandInput:
+        if self.patches is None:
+            raise ValueError("the batch has no patches yet: data.patches makes them on the device")
+        return HandInput(
+            self.patches, self.patch_bbox, self.hand_bbox, self.focal, self.princpt, self.timestamp_ms
+        )
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack clips of the same length."""
+    columns: dict[str, object] = {}
+    for field in fields(Sample):
+        values = [getattr(sample, field.name) for sample in samples]
+        if field.name == "regions":
+            columns[field.name] = _padded(values)
+        elif isinstance(values[0], str):
+            columns[field.name] = tuple(values)
+        elif isinstance(values[0], np.ndarray):
+            columns[field.name] = torch.from_numpy(np.stack(values).astype(np.float32))
+        else:
+            columns[field.name] = torch.tensor(values)
+    return Batch(**columns)  # type: ignore[arg-type]
+
+
+def _padded(clips: list[tuple[np.ndarray, ...]]) -> UInt8[Tensor, "b t 3 h w"]:
+    sizes = np.array([region.shape[:2] for clip in clips for region in clip])
+    height, width = sizes.max(0)
+    stack = np.zeros((len(clips), len(clips[0]), 3, height, width), np.uint8)
+    for into, clip in zip(stack, clips, strict=True):
+        for target, region in zip(into, clip, strict=True):
+            target[:, : region.shape[0], : region.shape[1]] = region.transpose(2, 0, 1)
+    return torch.from_numpy(stack)

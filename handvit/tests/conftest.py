@@ -1,0 +1,32 @@
+"""Shared fixtures: the reference vectors."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True)
+hypothesis.settings.load_profile("suite")
+
+HERE = Path(__file__).parent
+SHARED = Path(os.environ.get("POSE_SHARED", HERE.parents[2] / "shared"))
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def reference() -> Callable[[str], Arrays]:
+    """Arrays of one reference file, from the shared folder where there is one, else from this package's copies."""
+
+    def read(name: str) -> Arrays:
+        for folder in (SHARED / "reference" / "handvit", HERE / "data"):
+            file = folder / f"{name}.npz"
+            if file.is_file():
+                with np.load(file, allow_pickle=False) as arrays:
+                    return {key: arrays[key] for key in arrays.files}
+        pytest.skip(f"{name}.npz is neither in tests/data nor in a shared reference folder (set POSE_SHARED)")
+
+    return read

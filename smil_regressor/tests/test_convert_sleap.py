@@ -11,6 +11,7 @@ import pytest
 import sleap_io
 
 from posecore.bodymodel import BodyModel
+from posecore.data.video import iter_frames
 from posecore.errors import InputError
 from smil_regressor.calibration import RigCamera, read_calibration, write_calibration
 from smil_regressor.data.converters.convert import convert_sleap
@@ -20,7 +21,6 @@ from smil_regressor.data.converters.session_rig import check_session, refine_ses
 from smil_regressor.data.converters.session_view import SleapOptions
 from smil_regressor.data.converters.sleap import find_outliers, first_view_frame, iter_sleap
 from smil_regressor.data.converters.tracks import read_points3d, read_tracks
-from posecore.data.video import iter_frames
 from smil_regressor.data.converters.views import View
 from smil_regressor.data.insect import insect_body
 from smil_regressor.data.sample import Sample

@@ -11,6 +11,7 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
+from posecore.draw import write_picture
 from posecore.errors import InputError
 from posecore.training import load_checkpoint
 from smil_regressor.assembly import Facts
@@ -20,7 +21,6 @@ from smil_regressor.data.hdf5_multiview import MultiViewWriter
 from smil_regressor.data.insect import insect_body
 from smil_regressor.data.sample import Sample
 from smil_regressor.data.synthesis import synthesise_file
-from posecore.draw import write_picture
 from smil_regressor.predict import Predictor, View
 
 CAMERAS = ("cam0", "cam1")

@@ -8,6 +8,7 @@ import pytest
 
 from posecore.bodymodel import read_model
 from posecore.data.images import encode_png
+from posecore.data.video import iter_frames, video_length
 from posecore.errors import InputError
 from smil_regressor.calibration import read_calibration, write_calibration
 from smil_regressor.data.converters.convert import convert_replicant, convert_sleap
@@ -17,7 +18,6 @@ from smil_regressor.data.converters.session_rig import check_session
 from smil_regressor.data.converters.session_view import SleapOptions
 from smil_regressor.data.converters.sleap import iter_sleap
 from smil_regressor.data.converters.tracks import read_points3d, read_reprojections, read_tracks
-from posecore.data.video import iter_frames, video_length
 from smil_regressor.data.ground_truth import ground_truth_errors
 from smil_regressor.data.insect import insect_body
 from smil_regressor.data.multiview_file import MultiViewFile

@@ -1,8 +1,10 @@
 """Runs the demo of each installed system and joins what they show on one page: `python -m posecore.demo smil ...`."""
 
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +42,30 @@ def run_demos(programs: list[Path], output: Path) -> Path:
     if failed:
         raise RunError("\n".join(failed))
     return page
+
+
+def make_room(output: Path, written: Sequence[str], marker: str) -> None:
+    """An empty folder for a demo: what an earlier one wrote is removed, and nothing else ever is.
+
+    Args:
+        written: Names of all that a demo leaves in the folder.
+        marker: Name of the file by which a demo knows its own folder again.
+
+    Raises:
+        InputError: The folder holds something that no demo wrote.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    names = {entry.name for entry in output.iterdir()}
+    foreign = sorted(names - {*written, marker})
+    if foreign or (names and marker not in names):
+        raise InputError(f"{output}: holds {', '.join(foreign) or 'a run'}, which no demo wrote; choose a new folder")
+    for name in (*written, marker):
+        entry = output / name
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    (output / marker).touch()
 
 
 def _run_demo(program: Path, folder: Path) -> Path:

@@ -358,12 +358,13 @@ def submit(
 
         settings = [f"training.devices={gpus_per_node}", f"training.nodes={nodes}", *(overrides or [])]
         resolved = load_config(SmilConfig, config, settings)
+        from posecore.submission import submit_training
         from smil_regressor.experiment import run_folder, with_found_files
-        from smil_regressor.submission import submit_training
 
         with_found_files(resolved, [find_config(config, SmilConfig.presets).parent])  # told now, not after the queue
         folder = run_folder(resolved, run_dir)
         submit_training(
+            "smil_regressor.cli",
             str(find_config(config, SmilConfig.presets)),
             settings,
             folder,

@@ -1,7 +1,6 @@
 """The system's part of `make demo`: data, training, evaluation on held-out samples, prediction, page."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from posecore.config import load_config
-from posecore.errors import InputError
+from posecore.demo import make_room
 from posecore.report import Chart, Line, Picture, Row, Section, write_section
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.insect import insect_body
@@ -26,7 +25,7 @@ NEEDED_3D, NEEDED_2D = 2.0, 3.0
 VIEWS = 3
 YAW_RANGE_DEG = 60.0
 MARKER = ".smil-demo"
-WRITTEN = ("insects.h5", "run", "evaluation", "predictions", "section.json", MARKER)
+WRITTEN = ("insects.h5", "run", "evaluation", "predictions", "section.json")
 
 
 def demo(output: Path, samples: int, epochs: int | None = None) -> Path:
@@ -38,7 +37,7 @@ def demo(output: Path, samples: int, epochs: int | None = None) -> Path:
         InputError: The folder holds something that no demo wrote.
     """
     started = time.perf_counter()
-    _make_room(output)
+    make_room(output, WRITTEN, MARKER)
     data = output / "insects.h5"
     difficulty = Difficulty(distractors=3, yaw_range_deg=YAW_RANGE_DEG)
     synthesise_file(data, insect_body(), samples=samples, views=VIEWS, resolution=64, seed=11, difficulty=difficulty)
@@ -49,21 +48,6 @@ def demo(output: Path, samples: int, epochs: int | None = None) -> Path:
     examples = _predict_examples(output)
     section = _section(output, report, examples, time.perf_counter() - started)
     return write_section(section, output / "section.json")
-
-
-def _make_room(output: Path) -> None:
-    """An empty folder: what an earlier demo wrote is removed, and nothing else ever is."""
-    output.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(entry.name for entry in output.iterdir() if entry.name not in WRITTEN)
-    if foreign or (any(output.iterdir()) and not (output / MARKER).exists()):
-        raise InputError(f"{output}: holds {', '.join(foreign) or 'a run'}, which no demo wrote; choose a new folder")
-    for name in WRITTEN:
-        entry = output / name
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
-    (output / MARKER).touch()
 
 
 def _predict_examples(output: Path, count: int = 2) -> Path:

@@ -5,9 +5,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from posecore.rendering import Backend, rasterize, shade_raster
-from smil_regressor.data.augmentation import to_float
-from smil_regressor.data.sample import Batch
 from posecore.draw import (
     PREDICTION,
     TRUTH,
@@ -17,6 +14,9 @@ from posecore.draw import (
     draw_skeleton,
     tile,
 )
+from posecore.rendering import Backend, rasterize, shade_raster
+from smil_regressor.data.augmentation import to_float
+from smil_regressor.data.sample import Batch
 from smil_regressor.model.body import Body, project_joints, to_cameras
 from smil_regressor.model.prediction import Prediction
 

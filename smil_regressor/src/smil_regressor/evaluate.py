@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from posecore.data.loader import evaluation_batches
+from posecore.devices import choose_device
+from posecore.draw import draw_curves, write_picture
 from posecore.errors import InputError
 from posecore.training.batches import to_device
 from smil_regressor import metrics
@@ -20,11 +22,10 @@ from smil_regressor.data.mixing import open_data
 from smil_regressor.data.sample import Batch, collate
 from smil_regressor.data.splits import Subset, read_split
 from smil_regressor.data.statistics import ConstantAnswer, constant_answer
-from posecore.draw import draw_curves, write_picture
+from smil_regressor.draw import prediction_sheet
 from smil_regressor.model.body import UNREAL_SCALE
 from smil_regressor.model.prediction import Prediction
-from smil_regressor.predict import LoadedNetwork, choose_device, load_network, predicted_masks
-from smil_regressor.draw import prediction_sheet
+from smil_regressor.predict import LoadedNetwork, load_network, predicted_masks
 
 SPLIT_FILE = "split.json"
 """Where training leaves the samples' parts in the run folder."""

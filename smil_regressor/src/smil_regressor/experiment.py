@@ -15,7 +15,7 @@ from posecore.cameras import opencv_to_pytorch3d
 from posecore.errors import InputError
 from posecore.report import write_report
 from posecore.training import fit
-from posecore.training.starting_point import starting_point
+from posecore.training.starting_point import is_first_process, starting_point
 from smil_regressor.assembly import Facts, arrays_sha256, find_file, has_family, keep_body, placement, read_body
 from smil_regressor.config import SmilConfig
 from smil_regressor.data.mixing import RunData, open_run_data
@@ -87,11 +87,6 @@ def train(
         "best_checkpoint": None if outcome.best_checkpoint is None else str(outcome.best_checkpoint),
         "report": str(report),
     }
-
-
-def is_first_process() -> bool:
-    """The one that writes."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def open_task(config: SmilConfig, folders: Sequence[Path] = (), run_dir: Path | None = None) -> SmilTask:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posecore.devices import choose_device
 from posecore.errors import InputError, RunError
 from posecore.training import load_checkpoint
 from posecore.training.checkpoints import export_checkpoint
 from smil_regressor.assembly import keep_body
 from smil_regressor.model.prediction import Prediction, Views
-from smil_regressor.predict import BODY_FILE, SYSTEM, LoadedNetwork, choose_device, load_network
+from smil_regressor.predict import BODY_FILE, SYSTEM, LoadedNetwork, load_network
 
 ONNX_TOLERANCE = 1e-4
 """Largest difference between onnxruntime and PyTorch, relative to the output's size."""

@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Float
 
 from posecore.data.images import decode_image
+from posecore.data.video import iter_frames, video_length
+from posecore.draw import PREDICTION, Picture, draw_mesh_overlay, draw_skeleton, tile, write_picture
 from posecore.errors import InputError
 from posecore.rendering import rasterize, shade_raster
 from smil_regressor.animation import smooth_poses, write_animation
 from smil_regressor.calibration import RigCamera, read_calibration, undistort_image
 from smil_regressor.data.converters.session import open_session
-from posecore.data.video import iter_frames, video_length
 from smil_regressor.data.files import open_file
-from posecore.draw import PREDICTION, Picture, draw_mesh_overlay, draw_skeleton, tile, write_picture
 from smil_regressor.predict import Posable, Poses, Predictor, View
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from posecore.bodymodel import BodyModel
+from posecore.draw import draw_curves
 from posecore.training import FitConfig, ParameterGroup, Progress, Task, Terms
 from posecore.training.batches import to_device
 from posecore.training.checkpoints import load_checkpoint, load_weights
@@ -23,14 +24,13 @@ from smil_regressor.data.augmentation import Augmenter
 from smil_regressor.data.mixing import RunData
 from smil_regressor.data.sample import Batch, Sample, collate
 from smil_regressor.data.statistics import sampled_labels
-from posecore.draw import draw_curves
+from smil_regressor.draw import prediction_sheet
 from smil_regressor.losses import denominators, loss_terms, total_loss
 from smil_regressor.model.camera_head import FovCameras
 from smil_regressor.model.decoder import DecoderHead
 from smil_regressor.model.original import load_original, read_original
 from smil_regressor.model.prediction import Prediction
 from smil_regressor.model.regressor import MultiViewRegressor, SingleViewRegressor
-from smil_regressor.draw import prediction_sheet
 
 METRICS = "metrics.jsonl"
 SYSTEM = "smil"

@@ -1,6 +1,7 @@
 """Where a run begins: anew, at its own newest checkpoint, or at a given one."""
 
 import logging
+import os
 from pathlib import Path
 
 from posecore.errors import InputError
@@ -44,3 +45,8 @@ def prepare_folder(run_dir: Path, step: int, best_step: int | None) -> None:
         logger.warning("a checkpoint beyond step %d was set aside as %s", step, moved)
     if folder.is_dir():
         checkpoints.link_best(folder, best_step)
+
+
+def is_first_process() -> bool:
+    """The one that writes; known from what torchrun or SLURM set, before anything is launched."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from posecore.draw import draw_keypoints, draw_mask_outline, draw_skeleton, joint_colors, tile
 from smil_regressor.data.files import open_file
 from smil_regressor.data.multiview_file import MultiViewFile
 from smil_regressor.data.pose_file import PoseFile
 from smil_regressor.data.sample import Sample
-from posecore.draw import draw_keypoints, draw_mask_outline, draw_skeleton, joint_colors, tile
 
 CHECKED_SAMPLES = 200
 """Samples whose labels `describe` reads, evenly spread."""

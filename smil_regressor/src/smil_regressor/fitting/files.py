@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from posecore.bodymodel import read_model
+from posecore.devices import choose_device
 from posecore.errors import InputError
 from posecore.rendering import Backend
 from smil_regressor.animation import write_animation
@@ -26,7 +27,7 @@ from smil_regressor.fitting.measure import fit_poses, measure
 from smil_regressor.fitting.optimise import fit
 from smil_regressor.fitting.options import FitOptions
 from smil_regressor.model.body import Body
-from smil_regressor.predict import View, choose_device
+from smil_regressor.predict import View
 from smil_regressor.predict_files import MeshFormat, concatenate, write_frame
 
 logger = logging.getLogger(__name__)

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from posecore.losses import Term, weighed
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.keypoints import labelled, squared_distance
 from smil_regressor.losses.scene import LossSettings, Scene, image_size_wh, joint_weights
-from posecore.losses import Term, weighed
 from smil_regressor.losses.triangulation import MIN_VIEWS, triangulate_keypoints
 
 

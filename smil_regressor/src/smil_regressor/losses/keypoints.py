@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from posecore.losses import Term, masked_difference, weighed
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.scene import LossSettings, Scene, image_size_wh, joint_weights
-from posecore.losses import Term, masked_difference, weighed
 
 
 def keypoint_2d_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, "b v j"]:

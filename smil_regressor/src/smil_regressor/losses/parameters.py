@@ -5,10 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from posecore.cameras import intrinsics_to_fov
+from posecore.losses import Term, masked_difference, weighed
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.keypoints import labelled
 from smil_regressor.losses.scene import LossSettings, Scene
-from posecore.losses import Term, masked_difference, weighed
 
 
 def global_rot_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, " b"]:

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from posecore.losses import Term, weighed
 from posecore.rotations import geodesic_distance
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.scene import LossSettings, Scene
-from posecore.losses import Term, weighed
 
 
 def sample_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, " b"]:

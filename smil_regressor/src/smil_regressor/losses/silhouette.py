@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from posecore.losses import Term
 from posecore.rendering import edge_silhouette, soft_silhouette
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses.scene import LossSettings, Scene
-from posecore.losses import Term
 
 BCE_FLOOR = 1e-6
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from posecore.losses import Term
 from smil_regressor.data.sample import Batch
 from smil_regressor.losses import consistency, keypoints, parameters, regularisers, silhouette
 from smil_regressor.losses.scene import LossSettings, Scene
-from posecore.losses import Term
 from smil_regressor.model.body import Body
 from smil_regressor.model.prediction import Prediction
 

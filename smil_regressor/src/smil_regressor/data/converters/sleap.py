@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from posecore.data.video import iter_frames, video_length
 from posecore.errors import InputError
 from smil_regressor.data.converters.joints import match_joints
 from smil_regressor.data.converters.notes import Notes
 from smil_regressor.data.converters.session import Session
 from smil_regressor.data.converters.session_view import SessionView, SleapOptions, open_view
 from smil_regressor.data.converters.tracks import read_points3d
-from posecore.data.video import iter_frames, video_length
 from smil_regressor.data.converters.views import BodyLabels, View, build_sample, crop_view
 from smil_regressor.data.sample import Sample
 

@@ -10,11 +10,12 @@ from posecore.slurm import SlurmConfig, render_script, submit
 
 
 def submit_training(
-    config: str, overrides: Sequence[str], run_dir: Path, job_name: str, dry_run: bool, **slurm: Any
+    module: str, config: str, overrides: Sequence[str], run_dir: Path, job_name: str, dry_run: bool, **slurm: Any
 ) -> None:
-    """Write the job script for `smil train` and submit it (or print it).
+    """Write the job script for a system's `train` command and submit it (or print it).
 
     Args:
+        module: What `python -m` runs: the system's command line.
         config: Path of the configuration file.
         slurm: Fields of `SlurmConfig`; those that are None keep their defaults.
 
@@ -23,7 +24,7 @@ def submit_training(
         RunError: sbatch is missing or refuses.
     """
     settings = SlurmConfig.from_dict({key: value for key, value in slurm.items() if value is not None}, "submit")
-    command = [sys.executable, "-m", "smil_regressor.cli", "train", "--config", str(Path(config).resolve())]
+    command = [sys.executable, "-m", module, "train", "--config", str(Path(config).resolve())]
     command += ["--run-dir", str(run_dir), "--resume", "auto"]
     command += [part for override in overrides for part in ("--set", override)]
     script = render_script(settings, command, job_name, run_dir / "slurm")

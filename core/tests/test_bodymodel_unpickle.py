@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse
 from numpy.testing import assert_array_equal
 
-from posecore.bodymodel.unpickle import load_arrays
+from posecore.bodymodel.unpickle import load_arrays, load_list
 from posecore.errors import InputError
 
 PROTOCOLS = pytest.mark.parametrize("protocol", [0, 2, 4, 5])
@@ -188,3 +188,22 @@ def test_an_array_with_too_few_bytes_is_told(tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(pickled.replace(b"K\x04\x85", b"K\x05\x85"))
     with pytest.raises(InputError, match=r"J: 32 bytes for shape \(5,\) of float64"):
         load_arrays(tmp_path / "model.pkl")
+
+
+@PROTOCOLS
+def test_a_list_of_bytes_and_arrays_comes_back(protocol: int) -> None:
+    items = [b"\xff\xd8", b"", np.arange(4, dtype=np.uint8)]
+    first, empty, array = load_list(pickle.dumps(items, protocol), "frames")
+    assert (first, empty) == (b"\xff\xd8", b"")
+    np.testing.assert_array_equal(array, items[2])
+
+
+def test_a_list_that_is_none_or_names_a_command_is_told() -> None:
+    for content, message in (
+        ({}, "frames: holds a dict; expected a list"),
+        ([os.system], "system: not allowed in a list"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_list(pickle.dumps(content), "frames")
+    with pytest.raises(InputError, match="frames: not a readable pickle"):
+        load_list(b"nothing", "frames")

@@ -77,6 +77,22 @@ def test_any_sample_comes_back_as_it_was_written(tmp_path):
             source.read(i)
 
 
+def test_samples_whose_fields_differ_are_read_member_by_member(tmp_path):
+    with ShardWriter(tmp_path) as writer:
+        writer.write("a", {"0.txt": "first", "1.txt": "second"})
+        writer.write("b", {"0.txt": "third", "cls": 3})
+    source = ShardSource(writer.paths, fields=())
+    assert [source.members(i) for i in range(2)] == [("0.txt", "1.txt"), ("0.txt", "cls")]
+    assert source.read_members(0, ["1.txt", "0.txt"]) == [b"second", b"first"]
+    assert source.read_members(1, []) == []
+    where = f"{writer.paths[0]}: b"
+    assert source.where(1) == where
+    for name in ("1.txt", "jpg"):
+        assert (
+            problem(lambda name=name: source.read_members(1, [name])) == f"{where}: has no .{name}; it has 0.txt, cls"
+        )
+
+
 def test_webdataset_reads_our_shards(tmp_path):
     paths = write(tmp_path)
     theirs = webdataset.WebDataset([str(p) for p in paths], shardshuffle=False).decode()

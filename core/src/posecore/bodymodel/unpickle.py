@@ -1,4 +1,4 @@
-"""Reading a model's pickle without running anything that the file names.
+"""Reading a pickle without running anything that the file names.
 
 Every global of the file becomes a freshly made recorder class: it keeps the arguments and the state that the pickle
 hands to it and does nothing else. A second pass turns the recorded calls of an allow-list into plain numpy values.
@@ -60,11 +60,10 @@ def load_arrays(path: Path) -> dict[str, Any]:
     Raises InputError where the file is no pickle of a dict, is damaged, or names a global that no model needs.
     """
     try:
-        content = _Recorder(path).load()
-    except InputError:
-        raise
-    except _DAMAGE as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise InputError(f"{path}: not a readable pickle: {error}; expected a body model's .pkl") from error
+    content = _load(data, str(path), "a model file", "a body model's .pkl")
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}; expected a dict with v_template, f, weights, ...")
     decoder, arrays = _Decoder(), {}
@@ -74,6 +73,30 @@ def load_arrays(path: Path) -> dict[str, Any]:
         except _DAMAGE as error:
             raise InputError(f"{path}: {key}: {error}") from error
     return arrays
+
+
+def load_list(data: bytes, name: str) -> list[Any]:
+    """The items of a pickled list: numbers, text, bytes and arrays.
+
+    Raises InputError, which names `name`, where it is no pickle of a list, is damaged, or names any other global.
+    """
+    content = _load(data, name, "a list of pictures or arrays", "a list")
+    if not isinstance(content, list | tuple):
+        raise InputError(f"{name}: holds a {type(content).__name__}; expected a list")
+    decoder = _Decoder()
+    try:
+        return [decoder.decode(item) for item in content]
+    except _DAMAGE as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _load(data: bytes, name: str, kind: str, expected: str) -> Any:
+    try:
+        return _Recorder(data, name, kind).load()
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise InputError(f"{name}: not a readable pickle: {error}; expected {expected}") from error
 
 
 class _Recorded:
@@ -93,16 +116,16 @@ class _Recorded:
 
 
 class _Recorder(pickle.Unpickler):
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.BytesIO(path.read_bytes()), encoding="latin1")
-        self.path = path
+    def __init__(self, data: bytes, name: str, kind: str) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin1")
+        self.name, self.kind = name, kind
 
     def find_class(self, module: str, name: str) -> type[_Recorded]:
         known = _KINDS.get((module.replace("numpy._core", "numpy.core"), name))
         if module.split(".")[:2] == ["scipy", "sparse"] and _SPARSE.fullmatch(name):
             known = name[:3]
         if known is None:
-            raise InputError(f"{self.path}: {module}.{name}: not allowed in a model file; expected numpy arrays only")
+            raise InputError(f"{self.name}: {module}.{name}: not allowed in {self.kind}; expected numpy arrays only")
         # A new class each time: a pickle can set attributes on classes, and must not reach one that anybody else holds.
         return type(name, (_Recorded,), {"kind": known})
 

@@ -26,7 +26,8 @@ class ShardSource:
 
     Args:
         shards: Paths of tar files, in the order in which their samples count.
-        fields: What to read of each sample; None: all fields that the first shard has.
+        fields: What to read of each sample; None: all fields that the first shard has. Where samples differ in their
+            fields, give () and use `members` and `read_members`.
         decoders: By field (`mask.png`) or extension (`png`), besides or instead of the usual ones.
         transform: Makes the sample that `load` returns from the decoded fields and a generator.
 
@@ -48,6 +49,7 @@ class ShardSource:
         self.fields = self.indexes[0].fields if fields is None else tuple(fields)
         self._decoders = {field: find_decoder(field, decoders or {}) for field in self.fields}
         self._columns = [_columns(index, self.fields) for index in self.indexes]
+        self._column_of = [{field: column for column, field in enumerate(index.fields)} for index in self.indexes]
         self._starts = np.array([0, *accumulate(len(index) for index in self.indexes)])
         self._transform = transform
         self._open: OrderedDict[int, int] = OrderedDict()
@@ -76,9 +78,33 @@ class ShardSource:
             sample[field] = self._decoders[field](data, f"{shown}: {key}.{field}")
         return sample
 
+    def members(self, index: int) -> tuple[str, ...]:
+        """The fields that this sample has, in the order of their names."""
+        shard, row = self._locate(index)
+        fields = self.indexes[shard].fields
+        return tuple(fields[column] for column in np.flatnonzero(self.indexes[shard].offsets[row] >= 0))
+
+    def read_members(self, index: int, names: Sequence[str]) -> list[bytes]:
+        """The bytes of some fields of a sample, not decoded. Nothing else of the sample is read.
+
+        Raises:
+            InputError: The sample lacks one of them, or the shard has changed; names shard, key and field.
+        """
+        shard, row = self._locate(index)
+        columns = self._column_of[shard]
+        for name in names:
+            if name not in columns or self.indexes[shard].offsets[row, columns[name]] < 0:
+                raise InputError(f"{self.where(index)}: has no .{name}; it has {', '.join(self.members(index))}")
+        return [self._read_bytes(shard, row, columns[name]) for name in names]
+
     def key(self, index: int) -> str:
         shard, row = self._locate(index)
         return self.indexes[shard].keys[row]
+
+    def where(self, index: int) -> str:
+        """Shard and key of a sample, for messages."""
+        shard, row = self._locate(index)
+        return f"{self.indexes[shard].path}: {self.indexes[shard].keys[row]}"
 
     def close(self) -> None:
         """Close the shards; they open again when read."""

@@ -216,6 +216,7 @@ PRISM = (*FRACTION, 2e-3, -1e-3, -3e-3, 2e-3)
 POLYNOMIAL += [(-0.3, 0.1, 1e-3, -2e-3), FRACTION, PRISM, (*PRISM, 0.02, -0.05)]
 FISHEYE = [(-0.02, 0.01, -0.005, 0.001), (0.1, -0.03, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)]
 LENSES = [("polynomial", c) for c in POLYNOMIAL] + [("fisheye", c) for c in FISHEYE]
+ARIA = (-0.024, 0.098, -0.065, 0.012, 0.003, -0.001, 3e-4, -2e-4, -8e-4, 1e-4, 5e-4, -2e-4)
 PINHOLE = np.array([[400.0, 0, 320], [0, 410, 240], [0, 0, 1]])
 
 
@@ -246,7 +247,24 @@ def test_lenses_distort_and_undistort_as_in_opencv(model, coefficients):
     close(undistort_pixels(torch.from_numpy(expected), camera, distortion, model), oracle, 1e-5)
 
 
-@pytest.mark.parametrize(("model", "coefficients"), LENSES)
+def test_an_aria_lens_distorts_by_the_published_formula_and_is_undone_over_its_whole_field():
+    angle, around = np.meshgrid(np.radians(np.linspace(0, 60, 13)), np.linspace(0, 2 * np.pi, 16, endpoint=False))
+    rays = (np.tan(angle)[..., None] * np.stack([np.cos(around), np.sin(around)], -1)).reshape(-1, 2)
+    (*k, p0, p1, s0, s1, s2, s3), theta = ARIA, angle.ravel()
+    bent = theta + sum(k_i * theta ** (2 * i + 3) for i, k_i in enumerate(k))
+    xr, yr = bent * np.cos(around.ravel()), bent * np.sin(around.ravel())
+    q = xr**2 + yr**2
+    u = xr + (2 * xr**2 + q) * p0 + 2 * xr * yr * p1 + s0 * q + s1 * q**2
+    v = yr + (2 * yr**2 + q) * p1 + 2 * xr * yr * p0 + s2 * q + s3 * q**2
+    camera, distortion = torch.from_numpy(PINHOLE), torch.tensor(ARIA, dtype=torch.float64)
+    pixels = torch.from_numpy(rays * PINHOLE[[0, 1], [0, 1]] + PINHOLE[:2, 2])
+    seen = distort_pixels(pixels, camera, distortion, "fisheye624")
+    close(seen, np.stack([400 * u + 320, 410 * v + 240], -1), 1e-9)
+    close(undistort_pixels(seen, camera, distortion, "fisheye624"), pixels, 1e-8)
+    assert undistort_pixels(seen + 2000, camera, distortion, "fisheye624").isnan().all()
+
+
+@pytest.mark.parametrize(("model", "coefficients"), [*LENSES, ("fisheye624", ARIA)])
 def test_gradients_of_distortion_and_its_inverse_are_those_of_finite_differences(model, coefficients):
     pixels = torch.tensor([[320.0, 240], [60, 420], [300, 100]], dtype=torch.float64, requires_grad=True)
     camera = torch.from_numpy(PINHOLE)

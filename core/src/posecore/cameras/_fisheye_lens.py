@@ -1,6 +1,6 @@
 """OpenCV's fisheye lens (Kannala and Brandt): the image radius is an odd polynomial k1, k2, k3, k4 of the angle.
 
-All functions work on rays, (x, y) of the points at depth 1.
+The functions take any number of such coefficients; OpenCV has four. All work on rays, (x, y) of the points at depth 1.
 """
 
 import math
@@ -42,8 +42,9 @@ def undistort(seen: Tensor, coefficients: Coefficients) -> Tensor:
 
 def _radius(angle: Tensor, coefficients: Coefficients) -> tuple[Tensor, Tensor]:
     """Distance from the centre at depth 1 of a ray at `angle` from the axis, and its derivative."""
-    k1, k2, k3, k4 = coefficients
     squared = angle * angle
-    radius = angle * (1 + squared * (k1 + squared * (k2 + squared * (k3 + squared * k4))))
-    slope = 1 + squared * (3 * k1 + squared * (5 * k2 + squared * (7 * k3 + squared * 9 * k4)))
-    return radius, slope
+    radius, slope = torch.zeros_like(angle), torch.zeros_like(angle)
+    for order, coefficient in reversed(list(enumerate(coefficients, 1))):
+        radius = squared * (coefficient + radius)
+        slope = squared * ((2 * order + 1) * coefficient + slope)
+    return angle * (1 + radius), 1 + slope

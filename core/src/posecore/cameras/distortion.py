@@ -1,4 +1,4 @@
-"""Lens distortion as OpenCV models it: polynomial (4, 5, 8, 12 or 14 coefficients) and fisheye (4)."""
+"""Lens distortion: OpenCV's polynomial (4, 5, 8, 12 or 14 coefficients) and fisheye (4), Aria's FISHEYE624 (12)."""
 
 from types import ModuleType
 from typing import Literal
@@ -6,12 +6,16 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from posecore.cameras import _fisheye_lens, _polynomial_lens
+from posecore.cameras import _fisheye624_lens, _fisheye_lens, _polynomial_lens
 from posecore.cameras.projection import unproject
 
-LensModel = Literal["polynomial", "fisheye"]
+LensModel = Literal["polynomial", "fisheye", "fisheye624"]
 
-LENSES: dict[str, ModuleType] = {"polynomial": _polynomial_lens, "fisheye": _fisheye_lens}
+LENSES: dict[str, ModuleType] = {
+    "polynomial": _polynomial_lens,
+    "fisheye": _fisheye_lens,
+    "fisheye624": _fisheye624_lens,
+}
 
 
 def distort_pixels(
@@ -23,7 +27,7 @@ def distort_pixels(
     """Where the lens puts the pixels of an ideal pinhole camera with the same K.
 
     `distortion` holds OpenCV's coefficients: k1, k2, p1, p2[, k3[, k4, k5, k6[, s1, s2, s3, s4[, tau_x, tau_y]]]], or
-    those of cv2.fisheye: k1, k2, k3, k4.
+    those of cv2.fisheye: k1, k2, k3, k4, or those of Project Aria's FISHEYE624: k0..k5, p0, p1, s0..s3.
     """
     lens = _lens(distortion, model)
     seen: Tensor = lens.distort(_to_rays(pixels, K), distortion[..., None, :].unbind(-1))

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse
 from numpy.testing import assert_array_equal
 
-from posecore.bodymodel.unpickle import load_arrays, load_list
+from posecore.bodymodel.unpickle import load_arrays, load_items, load_list
 from posecore.errors import InputError
 
 PROTOCOLS = pytest.mark.parametrize("protocol", [0, 2, 4, 5])
@@ -207,3 +207,24 @@ def test_a_list_that_is_none_or_names_a_command_is_told() -> None:
             load_list(pickle.dumps(content), "frames")
     with pytest.raises(InputError, match="frames: not a readable pickle"):
         load_list(b"nothing", "frames")
+
+
+@PROTOCOLS
+def test_named_items_of_a_dict_come_back_and_the_others_are_not_read(protocol: int) -> None:
+    content = {"pose": np.arange(3.0), "none": None, "box": [np.int64(3), 4], "odd": np.array([{}], dtype=object)}
+    items = load_items(pickle.dumps(content, protocol), "meta.pkl", ("pose", "none", "box", "missing"))
+    assert items.keys() == {"pose", "none", "box"}
+    np.testing.assert_array_equal(items["pose"], content["pose"])
+    assert items["none"] is None
+    assert items["box"] == [3, 4]
+
+
+def test_a_command_among_the_items_that_nobody_asked_for_is_refused(tmp_path: Path) -> None:
+    data = pickle.dumps({"pose": 1.0, "objName": Command(os.mkdir, str(tmp_path / "ran"))})
+    with pytest.raises(InputError, match=r"meta.pkl: posix.mkdir: not allowed in a file of numbers"):
+        load_items(data, "meta.pkl", ("pose",))
+    with pytest.raises(InputError, match=r"meta.pkl: holds a list; expected a dict with pose"):
+        load_items(pickle.dumps([1]), "meta.pkl", ("pose",))
+    with pytest.raises(InputError, match=r"meta.pkl: odd: array of dtype 'O8'"):
+        load_items(pickle.dumps({"odd": np.array([{}], dtype=object)}), "meta.pkl", ("odd",))
+    assert not (tmp_path / "ran").exists()

@@ -9,7 +9,7 @@ import io
 import math
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -88,6 +88,24 @@ def load_list(data: bytes, name: str) -> list[Any]:
         return [decoder.decode(item) for item in content]
     except _DAMAGE as error:
         raise InputError(f"{name}: {error}") from error
+
+
+def load_items(data: bytes, name: str, keys: Collection[str]) -> dict[str, Any]:
+    """The items of a pickled dict that `keys` names and it has; the others are not looked at.
+
+    Raises InputError, which names `name`, where it is no pickle of a dict, is damaged, or names any other global
+    anywhere.
+    """
+    content = _load(data, name, "a file of numbers", "a dict of numbers and arrays")
+    if not isinstance(content, dict):
+        raise InputError(f"{name}: holds a {type(content).__name__}; expected a dict with {', '.join(keys)}")
+    decoder, items = _Decoder(), {}
+    for key in [key for key in keys if key in content]:
+        try:
+            items[key] = decoder.decode(content[key])
+        except _DAMAGE as error:
+            raise InputError(f"{name}: {key}: {error}") from error
+    return items
 
 
 def _load(data: bytes, name: str, kind: str, expected: str) -> Any:

@@ -226,6 +226,38 @@ def test_arrays_of_objects_are_not_unpickled():
         decode_array(buffer.getvalue(), "x.npy")
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.float32).reshape(2, 3),
+        np.zeros((0, 3)),
+        np.float64(3.5).reshape(()),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(3, dtype=">i4"),
+        np.array(["a", "bc"]),
+        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.array([True, False]),
+    ],
+    ids=lambda array: f"{array.dtype.str}{array.shape}",
+)
+def test_an_array_is_decoded_as_numpy_does_and_can_be_written_to(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    for _ in range(2):  # the header is known the second time
+        decoded = decode_array(buffer.getvalue(), "x.npy")
+        np.testing.assert_array_equal(decoded, array)
+        assert decoded.dtype == array.dtype
+        assert decoded.flags.writeable
+
+
+def test_a_cut_array_is_told():
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(6.0))
+    for size in (9, 11, 60, 130):
+        with pytest.raises(InputError, match="is not a whole array"):
+            decode_array(buffer.getvalue()[:size], "x.npy")
+
+
 def test_find_shards_takes_folders_globs_and_braces(tmp_path):
     paths = write(tmp_path)
     assert find_shards(tmp_path) == find_shards(tmp_path / "*.tar") == paths

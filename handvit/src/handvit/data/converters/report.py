@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from handvit.data.check import reprojection_error_px
 from handvit.data.records import ClipRecord
 
 
@@ -37,6 +38,7 @@ class ConversionReport:
     """Names of the shards."""
     _reprojection_px: list[np.ndarray] = field(default_factory=list, repr=False)
     _mano_mm: list[np.ndarray] = field(default_factory=list, repr=False)
+    _mano_vertices_mm: list[np.ndarray] = field(default_factory=list, repr=False)
 
     def skip(self, reason: str, sample: str, count: int = 1) -> None:
         """Samples are left out. `reason` is the same text for all of its kind; `sample` names the (first) one."""
@@ -56,6 +58,12 @@ class ConversionReport:
     ) -> None:
         """Distance between the joints of the converted MANO labels and the labelled ones; a frame counts its mean."""
         self._mano_mm.append(_frame_means(np.linalg.norm(posed_mm - labelled_mm, axis=-1), valid))
+
+    def measure_mano_vertices(
+        self, posed_mm: Float[np.ndarray, "t v 3"], labelled_mm: Float[np.ndarray, "t v 3"]
+    ) -> None:
+        """As `measure_mano`, for data sets that come with the vertices."""
+        self._mano_vertices_mm.append(np.linalg.norm(posed_mm - labelled_mm, axis=-1).mean(1))
 
     def count(self, record: ClipRecord) -> None:
         """A clip as it was converted, before it is cropped."""
@@ -83,6 +91,7 @@ class ConversionReport:
             "first_skipped": self.first_skipped,
             "reprojection_error_px": _median_and_max(self._reprojection_px),
             "mano_error_mm": _median_and_max(self._mano_mm),
+            "mano_vertex_error_mm": _median_and_max(self._mano_vertices_mm),
             "warnings": self.warnings,
             "files": self.files,
         }
@@ -99,13 +108,8 @@ class ConversionReport:
 
 def _reprojection_errors(record: ClipRecord) -> Float[np.ndarray, " n"]:
     """Largest distance, px, between projected 3D joints and 2D joints of each frame that has both and intrinsics."""
-    valid = (record.joint_2d_valid > 0) & (record.joint_3d_valid > 0) & (record.has_intr[:, None] > 0)
-    points = np.where(valid[..., None], record.joint_cam_mm.astype(np.float64), 1.0)
-    if (points[..., 2] <= 0).any():
-        raise ValueError(f"{record.key}: a joint that is marked valid lies behind the camera")
-    projected = points[..., :2] / points[..., 2:] * record.focal[:, None] + record.princpt[:, None]
-    errors = np.where(valid, np.linalg.norm(projected - record.joint_img, axis=-1), 0.0)
-    return np.asarray(errors.max(1)[valid.any(1)])
+    known = (record.joint_2d_valid > 0) & (record.joint_3d_valid > 0) & (record.has_intr > 0)[:, None]
+    return np.asarray(reprojection_error_px(record).max(1)[known.any(1)])
 
 
 def _frame_means(values: Float[np.ndarray, "t n"], valid: Float[np.ndarray, "t n"]) -> Float[np.ndarray, " k"]:

@@ -44,6 +44,8 @@ class BodyArrays:
     """Vertices on the plane of symmetry."""
     hands_components: Array | None = None  # (r, 3 (j - 1)), one a row
     hands_mean: Array | None = None  # (3 (j - 1),) axis-angle
+    label: str | None = None
+    """What a made-up model calls itself, so that what is made with it can say so; released files have none."""
 
 
 FILE_KEYS = {

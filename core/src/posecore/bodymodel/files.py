@@ -3,7 +3,7 @@
 import logging
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,11 @@ _FLOATS = {  # optional fields by rank; an empty list or array means that the fi
     "hands_components": 2,
     "hands_mean": 1,
 }
+_KEYS = frozenset(
+    {"v_template", "f", "weights", "kintree_table", "shapedirs", "J_names", "J_regressor", "static_joint_locs"}
+    | {"scaledirs", "transdirs", "sym_verts", "label"}
+    | {FILE_KEYS.get(field, field) for field in _FLOATS}
+)
 
 
 def read_model(path: str | Path, dtype: torch.dtype = torch.float32) -> BodyModel:
@@ -35,10 +40,13 @@ def read_model(path: str | Path, dtype: torch.dtype = torch.float32) -> BodyMode
     Joints whose parent comes later are put in an order where parents come first, with a warning: then address joints by
     name. Raises InputError, one line a problem that names the file and the key.
     """
+    return BodyModel(read_arrays(path), dtype)
+
+
+def read_arrays(path: str | Path) -> BodyArrays:
+    """The arrays of `read_model`, as the file has them: to change them before they become a model."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a body model (.pkl or .npz)")
-    arrays = _parse(_load_npz(path) if path.suffix == ".npz" else load_arrays(path), path)
+    arrays = _parse(read_content(path, _KEYS), path)
     if problems := find_problems(arrays):
         raise InputError([f"{path}: {problem}" for problem in problems])
     if (arrays.parents >= np.arange(len(arrays.parents))).any():
@@ -46,7 +54,18 @@ def read_model(path: str | Path, dtype: torch.dtype = torch.float32) -> BodyMode
         moved = [arrays.joint_names[old] for new, old in enumerate(order) if new != old]
         logger.warning("%s: kintree_table: parents come after their children; moved joints %s", path, ", ".join(moved))
         arrays = reorder_joints(arrays, order)
-    return BodyModel(arrays, dtype)
+    return arrays
+
+
+def read_content(path: str | Path, keys: Collection[str] | None = None) -> dict[str, Any]:
+    """The keys of a .pkl or .npz as arrays, texts and numbers, read without running anything; not checked further.
+
+    `keys`: only these of an .npz are read. Raises InputError where the file is missing or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a body model (.pkl or .npz)")
+    return _load_npz(path, keys) if path.suffix == ".npz" else load_arrays(path)
 
 
 def write_model(model: BodyModel, path: str | Path) -> None:
@@ -56,20 +75,25 @@ def write_model(model: BodyModel, path: str | Path) -> None:
     if path.suffix == ".npz":
         np.savez(path, **content)
     elif path.suffix == ".pkl":
-        # NumPy 2 calls its core numpy._core, which NumPy before 1.26 cannot import; both know the old name. The first
-        # occurrence is the import itself, for it comes before the bytes of the first array.
-        written = pickle.dumps(content | {"J_names": list(model.joint_names)}, protocol=2)
-        path.write_bytes(written.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1))
+        path.write_bytes(to_pickle(content | {"J_names": list(model.joint_names)}))
     else:
         raise InputError(f"{path}: unknown kind of file {path.suffix!r}; expected .pkl or .npz")
 
 
-def _load_npz(path: Path) -> dict[str, Any]:
-    keys = {"v_template", "f", "weights", "kintree_table", "shapedirs", "J_names", "J_regressor", "static_joint_locs"}
-    keys |= {"scaledirs", "transdirs", "sym_verts"} | {FILE_KEYS.get(field, field) for field in _FLOATS}
+def to_pickle(content: Mapping[str, Any]) -> bytes:
+    """Protocol 2, with names that NumPy 1 and 2 know.
+
+    NumPy 2 calls its core numpy._core, which NumPy before 1.26 cannot import; both know the old name. The first
+    occurrence is the import itself, for it comes before the bytes of the first array.
+    """
+    written = pickle.dumps(dict(content), protocol=2)
+    return written.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1)
+
+
+def _load_npz(path: Path, keys: Collection[str] | None) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {key: stored[key] for key in keys & set(stored.files)}
+            return {key: stored[key] for key in stored.files if keys is None or key in keys}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a readable .npz: {error}; expected arrays without pickled objects") from error
 
@@ -94,6 +118,7 @@ def _parse(raw: Mapping[str, Any], path: Path) -> BodyArrays:
         scaledirs=_limb_directions(raw, "scaledirs", len(parents), path),
         transdirs=_limb_directions(raw, "transdirs", len(parents), path),
         sym_verts=_optional(raw, "sym_verts", 1, path, whole=True),
+        label=str(raw["label"]) if "label" in raw else None,
         **optional,
     )
 
@@ -180,6 +205,8 @@ def _to_keys(arrays: BodyArrays) -> dict[str, Any]:
     }
     if arrays.static_joints:
         content["static_joint_locs"] = True
+    if arrays.label is not None:
+        content["label"] = arrays.label
     for field in ("sym_verts", "scaledirs", "transdirs", "shape_cov", "shape_mean", "hands_components", "hands_mean"):
         if (value := getattr(arrays, field)) is not None:
             content[FILE_KEYS.get(field, field)] = value

@@ -1,4 +1,4 @@
-"""Regressed joints without the mesh: exact, and a fraction of the work."""
+"""Regressed joints and single vertices without the mesh: exact, and a fraction of the work."""
 
 import torch
 from jaxtyping import Float
@@ -58,12 +58,36 @@ def _moments(
     return torch.stack([(row[v, None] * weights[v]).T @ values[v] for row, v in zip(regressor, touched, strict=True)])
 
 
+class SurfacePatch(nn.Module):
+    """Some vertices of the mesh: their rows of template, directions and skinning weights, gathered once."""
+
+    weights: Tensor
+
+    def __init__(
+        self,
+        weights: Float[Tensor, "n j"],
+        surface: tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 k"]],
+        dtype: torch.dtype,
+    ) -> None:
+        """`surface`: template, and directions of shape and pose."""
+        super().__init__()
+        self.rest = RestPoints(*surface, dtype)
+        self.register_buffer("weights", weights.T.contiguous().to(dtype), persistent=False)
+
+    def forward(
+        self,
+        coefficients: Float[Tensor, "b k"],
+        linear: Float[Tensor, "j 3 3 b"],
+        origin: Float[Tensor, "j 3 b"],
+    ) -> Float[Tensor, "3 b n"]:
+        return skin(linear, origin, self.weights, self.rest(coefficients))
+
+
 class RegressedPatch(nn.Module):
     """Regressed joints of a model with pose blend shapes: skins only the vertices that the regressor touches."""
 
     touched: Tensor
     regressor: Tensor
-    weights: Tensor
 
     def __init__(
         self,
@@ -75,11 +99,9 @@ class RegressedPatch(nn.Module):
         """`surface`: template, and directions of shape and pose."""
         super().__init__()
         touched = (regressor != 0).any(0).nonzero().squeeze(1)
-        template, directions = (part[touched] for part in surface)
-        self.rest = RestPoints(template, directions, dtype)
+        self.patch = SurfacePatch(weights[touched], (surface[0][touched], surface[1][touched]), dtype)
         self.register_buffer("touched", touched, persistent=False)
         self.register_buffer("regressor", regressor[:, touched].T.contiguous().to(dtype), persistent=False)
-        self.register_buffer("weights", weights[touched].T.contiguous().to(dtype), persistent=False)
 
     def forward(
         self,
@@ -87,7 +109,8 @@ class RegressedPatch(nn.Module):
         linear: Float[Tensor, "j 3 3 b"],
         origin: Float[Tensor, "j 3 b"],
     ) -> Float[Tensor, "j 3 b"]:
-        return (skin(linear, origin, self.weights, self.rest(coefficients)) @ self.regressor).permute(2, 0, 1)
+        posed: Tensor = self.patch(coefficients, linear, origin)
+        return (posed @ self.regressor).permute(2, 0, 1)
 
     def regress(self, points: Float[Tensor, "3 b v"]) -> Float[Tensor, "j 3 b"]:
         """The same from all posed vertices."""

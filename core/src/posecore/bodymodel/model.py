@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from posecore.bodymodel.arrays import Array, BodyArrays, find_problems
-from posecore.bodymodel.keypoints import JointMoments, RegressedPatch
+from posecore.bodymodel.keypoints import JointMoments, RegressedPatch, SurfacePatch
 from posecore.bodymodel.rest import RestPoints, joints_first, pose_features
 from posecore.bodymodel.skinning import KinematicChain, apply_linear, skin
 
@@ -21,6 +21,13 @@ class BodyOutput(NamedTuple):
     """Regressed from the posed vertices; in a model with static joints the same as `skeleton`."""
     skeleton: Float[Tensor, "b j 3"]
     """Centres of rotation: where the kinematic chain puts the joints."""
+
+
+class Landmarks(NamedTuple):
+    """Joints and some vertices of a posed body."""
+
+    joints: Float[Tensor, "b j 3"]
+    vertices: Float[Tensor, "b n 3"]
 
 
 class _Pose(NamedTuple):
@@ -61,6 +68,7 @@ class BodyModel(nn.Module):
         if problems:
             raise ValueError("\n".join(problems))
         self.joint_names = arrays.joint_names
+        self.label = arrays.label
         self.has_static_joints = arrays.static_joints
         self.num_vertices, self.num_joints = arrays.weights.shape
         self.num_betas = arrays.shapedirs.shape[2]
@@ -164,6 +172,39 @@ class BodyModel(nn.Module):
             pose = self._pose(rotations, betas, translation, log_scales, joint_offsets, propagate_scales)
             return _place(self._joints(pose), pose.translation, self.regressor_sums)
 
+    def patch_of(self, vertex_ids: Int[Tensor, " n"]) -> SurfacePatch:
+        """What `landmarks` needs to pose these vertices alone; a module, to be kept beside the model."""
+        ids = vertex_ids.to(self.faces.device)
+        directions = self.rest_mesh.directions(0, len(self.rest_mesh.basis))
+        return SurfacePatch(self.weights[ids], (self.template[ids], directions[ids]), self._weights.dtype)
+
+    def landmarks(
+        self,
+        rotations: Float[Tensor, "b j 3 3"],
+        betas: Float[Tensor, "b c"],
+        translation: Float[Tensor, "b 3"],
+        patch: SurfacePatch,
+        *,
+        regressed: bool = False,
+    ) -> Landmarks:
+        """The `skeleton` (or, if `regressed`, the `joints`) of `forward` and the vertices of `patch`, nothing else.
+
+        `patch` is from `patch_of`. Measured on MANO's sizes: a fifth of the time of `forward` at batch 32.
+        """
+        with torch.autocast(device_type=self.faces.device.type, enabled=False):
+            pose = self._pose(rotations, betas, translation, None, None, True)
+            vertices = patch(pose.coefficients, pose.linear, pose.origin).permute(1, 2, 0)
+            moved = (vertices + pose.translation[:, None]).contiguous()
+            if regressed:
+                return Landmarks(_place(self._joints(pose), pose.translation, self.regressor_sums), moved)
+            return Landmarks(_place(pose.position, pose.translation), moved)
+
+    def rest_skeleton(self, betas: Float[Tensor, "b c"]) -> Float[Tensor, "b j 3"]:
+        """Centres of rotation of a shape in rest pose, before any translation."""
+        with torch.autocast(device_type=self.faces.device.type, enabled=False):
+            joints: Tensor = self.rest_joints(self._input("betas", betas, (betas.shape[0], self.num_betas)))
+            return joints.mT.contiguous()
+
     def _pose(
         self,
         rotations: Tensor,
@@ -219,6 +260,7 @@ class BodyModel(nn.Module):
             joint_regressor=None if self.has_static_joints else _array(self.joint_regressor),
             static_joints=self.has_static_joints,
             joints=_array(self.stored_joints),
+            label=self.label,
             **optional,
         )
 

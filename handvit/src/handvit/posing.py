@@ -102,7 +102,7 @@ def last_frames(batch: Batch, t: int) -> Batch:
         return batch
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
     clips = {name: x for name, x in values.items() if isinstance(x, Tensor) and x.ndim > 1}
-    return replace(batch, **{name: x[:, length - t :] for name, x in clips.items()})
+    return replace(batch, **{name: x[:, length - t :] for name, x in clips.items()})  # type: ignore[arg-type]
 
 
 def last_prediction(prediction: HandPrediction) -> HandPrediction:

@@ -2,7 +2,7 @@
 
 from handvit.losses.distances import robust_l1
 from handvit.losses.named import Axis3DLoss, HeatmapCELoss, Keypoint3DLoss, ManoPoseLoss, Vertex3DLoss, reprojection
-from handvit.losses.scene import LossSettings, Scene, loss_settings
+from handvit.losses.scene import LossSettings, Scene
 from handvit.losses.table import TERMS, denominators, loss_terms
 from posecore.losses import Term, total_loss
 
@@ -17,7 +17,6 @@ __all__ = [
     "Term",
     "Vertex3DLoss",
     "denominators",
-    "loss_settings",
     "loss_terms",
     "reprojection",
     "robust_l1",

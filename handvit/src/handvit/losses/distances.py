@@ -22,7 +22,7 @@ def robust_l1(difference: Float[Tensor, "*shape"], delta: float) -> Float[Tensor
     """|x| below delta, else delta (1 + ln(1 + (|x| - delta) / delta)). Its gradient at 0 is 0."""
     size = difference.abs()
     excess = (size - delta).clamp_min(0)  # inside the logarithm: the unused branch of `where` must be finite too
-    return torch.where(size < delta, size, delta * (1 + torch.log1p(excess / delta)))
+    return torch.where(size <= delta, size, delta * (1 + torch.log1p(excess / delta)))
 
 
 def nearest_axis_angle(

@@ -59,7 +59,7 @@ class Axis3DLoss:
         target: Float[Tensor, "*batch k"],
         valid: Float[Tensor, "*batch"],
     ) -> Float[Tensor, ""]:
-        pair = [vectors.unflatten(-1, (-1, 3)) for vectors in (prediction, target)]
+        pair = [vectors.reshape(*vectors.shape[:-1], -1, 3) for vectors in (prediction, target)]
         return axis_angle_term(pair[0], pair[1], valid, self.norm).mean()
 
 

@@ -18,7 +18,7 @@ def mano_weights(batch: Batch, settings: LossSettings) -> Float[Tensor, "b t"]:
 def theta(scene: Scene, settings: LossSettings) -> Term:
     """Pose: mean over 48 entries of the rotation vectors, or the mean angle (radians) of 16 rotations."""
     weight = mano_weights(scene.batch, settings)
-    target = torch.where((weight > 0)[..., None], scene.batch.mano_pose, 0).unflatten(-1, (16, 3))
+    target = torch.where((weight > 0)[..., None], scene.batch.mano_pose, 0).reshape(*weight.shape, 16, 3)
     rotations = scene.prediction.rotations.to(torch.promote_types(scene.prediction.rotations.dtype, target.dtype))
     if settings.pose_error == "geodesic":
         return weighed(geodesic_distance(rotations, axis_angle_to_matrix(target)).mean(-1), weight)

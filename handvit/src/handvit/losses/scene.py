@@ -1,8 +1,8 @@
 """A prediction beside its targets, with what several losses need computed once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -37,28 +37,15 @@ class LossSettings:
     uv_sigma_cells: float = 1.0
     residual_beta: float = 0.1
 
-
-def loss_settings(config: LossConfig, *, norm_by_hand: bool, patch_size: int) -> LossSettings:
-    """From the configuration of a run; `patch_size` is the side of the network's input."""
-    sigma = config.heatmap_sigma
-    if sigma is None:
-        sigma = 0.09 if norm_by_hand else 2.0
-    return LossSettings(
-        norm_by_hand=norm_by_hand,
-        patch_size=patch_size,
-        heatmap_sigma=sigma,
-        frames=config.frames,
-        detach_shape=config.detach_shape,
-        pose_error=config.pose_error,
-        parameter_norm=config.parameter_norm,
-        joint_norm=config.joint_norm,
-        reprojection_norm=config.reprojection_norm,
-        reprojection_delta_px=config.reprojection_delta_px,
-        reprojection_space=config.reprojection_space,
-        heatmap_target=config.heatmap_target,
-        uv_sigma_cells=config.uv_sigma_cells,
-        residual_beta=config.residual_beta,
-    )
+    @classmethod
+    def of(cls, config: LossConfig, norm_by_hand: bool, patch_size: int) -> Self:
+        """From the configuration of a run; `patch_size` is the side of the network's input."""
+        sigma = config.heatmap_sigma
+        if sigma is None:
+            sigma = 0.09 if norm_by_hand else 2.0
+        shared = {field.name for field in fields(cls)} & set(type(config).model_fields)
+        values = {name: getattr(config, name) for name in shared}
+        return cls(**values | {"norm_by_hand": norm_by_hand, "patch_size": patch_size, "heatmap_sigma": sigma})
 
 
 def supervised(batch: Batch, settings: LossSettings) -> Batch:
@@ -102,10 +89,11 @@ class Scene:
         """The labelled parameters' mesh, minus its wrist."""
         with torch.no_grad(), torch.autocast(device_type=self.batch.mano_pose.device.type, enabled=False):
             known = (self.batch.has_mano > 0)[..., None]
-            pose = torch.where(known, self.batch.mano_pose, 0).unflatten(-1, (16, 3))
+            pose = torch.where(known, self.batch.mano_pose, 0).reshape(*known.shape[:-1], 16, 3)
             posed = self.hand(axis_angle_to_matrix(pose), torch.where(known, self.batch.mano_shape, 0))
             assert posed.vertices_m is not None
-            return (posed.vertices_m - posed.joints_m[..., :1, :]) * MM
+            mesh: Tensor = (posed.vertices_m - posed.joints_m[..., :1, :]) * MM
+            return mesh
 
     def pixels(self, points_mm: Float[Tensor, "b t n 3"]) -> Float[Tensor, "b t n 2"]:
         """In the network's image."""

@@ -47,9 +47,8 @@ def loss_terms(
     """
     with torch.autocast(device_type=prediction.betas.device.type, enabled=False):
         given = supervised(batch, settings)
-        if settings.frames == "last" and prediction.betas.shape[1] == batch.timestamp_ms.shape[1]:
-            prediction = last_prediction(prediction)
-        scene = Scene(prediction, given, hand, settings)
+        answer = last_prediction(prediction) if settings.frames == "last" else prediction
+        scene = Scene(answer, given, hand, settings)
         return {name: TERMS[name][1](scene, settings) for name in names}
 
 

@@ -101,10 +101,13 @@ class ShardSource:
         shard, row = self._locate(index)
         return self.indexes[shard].keys[row]
 
+    def shard(self, index: int) -> Path:
+        """The shard that a sample lies in."""
+        return self.indexes[self._locate(index)[0]].path
+
     def where(self, index: int) -> str:
         """Shard and key of a sample, for messages."""
-        shard, row = self._locate(index)
-        return f"{self.indexes[shard].path}: {self.indexes[shard].keys[row]}"
+        return f"{self.shard(index)}: {self.key(index)}"
 
     def close(self) -> None:
         """Close the shards; they open again when read."""

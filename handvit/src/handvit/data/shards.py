@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from handvit.data.check import check_record
 from handvit.data.legacy import OLD_SHAPES, Arrays, complete, read_legacy_frames
@@ -82,6 +82,14 @@ class ClipShards:
     @property
     def paths(self) -> list[Path]:
         return [index.path for index in self._source.indexes]
+
+    @property
+    def shard_numbers(self) -> Int64[np.ndarray, " n"]:
+        """In which shard each clip lies."""
+        return np.repeat(np.arange(len(self.paths)), [len(index) for index in self._source.indexes])
+
+    def shard(self, index: int) -> Path:
+        return self._source.shard(index)
 
     def where(self, index: int) -> str:
         """Shard and key, for messages."""

@@ -1,0 +1,163 @@
+"""Clips of T frames as training and evaluation ask for them: any of them at any time."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, Shaped
+
+from handvit.config.data import FilterConfig
+from handvit.data.clips import all_clips, passing_clips, split_clip_range, strata
+from handvit.data.filters import Dropped, good_frames
+from handvit.data.frame_table import FrameTable, open_frame_table
+from handvit.data.records import ClipRecord
+from handvit.data.sample import Sample
+from handvit.data.shards import ClipShards, PoseMean
+from posecore.errors import InputError
+
+Prepare = Callable[[ClipRecord, np.random.Generator], Sample]
+
+
+@dataclass(frozen=True)
+class ClipRules:
+    """Which clips there are."""
+
+    num_frames: int = 1
+    """T."""
+    stride: int = 1
+    frame_step: int = 1
+    per_sequence: int | None = None
+    """Clips drawn from each sequence; None: all of them."""
+    filter: FilterConfig = field(default_factory=FilterConfig)
+
+
+class ClipSource:
+    """Clips of the shards' sequences. With `rules.per_sequence` an item is one of several clips, drawn when loaded.
+
+    Args:
+        prepare: Makes the sample of a clip's record (`preparation.Preparation`).
+        pose_mean: Of samples whose meta.json does not say it.
+        hands_mean: Mean pose of the right hand, where poses are relative.
+
+    Raises:
+        InputError: A shard is missing or damaged, or no clip passes the filter.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Path],
+        prepare: Prepare,
+        rules: ClipRules,
+        *,
+        pose_mean: PoseMean = "absolute",
+        hands_mean: Float[np.ndarray, "45"] | None = None,
+    ) -> None:
+        self.rules, self._prepare = rules, prepare
+        self.clips = ClipShards(shards, pose_mean=pose_mean, hands_mean=hands_mean)
+        self.table = open_frame_table(list(shards))
+        self._sequence, self._start, self.dropped = passing(self.table, rules)
+        if not len(self._sequence):
+            more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
+            raise InputError(
+                f"{shards[0]}{more}: no clip of {rules.num_frames} frames passes the filter ({self.dropped}); "
+                "loosen data filter, or take shorter clips"
+            )
+        every = np.arange(len(self._sequence))
+        per_sequence = rules.per_sequence
+        parts = (every, every + 1) if per_sequence is None else strata(self._sequence, per_sequence)
+        self._low: Int64[np.ndarray, " n"] = parts[0]
+        self._high: Int64[np.ndarray, " n"] = parts[1]
+
+    def __len__(self) -> int:
+        return len(self._low)
+
+    def load(self, index: int, rng: np.random.Generator) -> Sample:
+        """The sample of a clip; its key is shard, key and first frame.
+
+        Raises:
+            InputError: The clip is damaged; names shard, key and frame.
+        """
+        which = self._draw(index, rng)
+        record = self._read(which, notes=False)
+        sequence, start = int(self._sequence[which]), int(self._start[which])
+        sample = self._prepare(replace(record, key=f"{self.clips.where(sequence)}[{start}]"), rng)
+        return replace(sample, key=f"{self.clips.shard(sequence).name}: {record.key}[{start}]")
+
+    def record(self, index: int) -> ClipRecord:
+        """The T frames of a clip as they are stored; of several clips the first."""
+        return self._read(int(self._low[index]), notes=True)
+
+    @property
+    def data_sources(self) -> Shaped[np.ndarray, " n"]:
+        """The data set of each clip, as its sample says it."""
+        return np.asarray(self.table.data_source[self._sequence[self._low]])
+
+    @property
+    def root_depth_mm(self) -> Float[np.ndarray, " n"]:
+        """Of the last frame of each clip, of several clips of the middle one; NaN where it is not known."""
+        middle = (self._low + self._high - 1) // 2
+        last = self._start[middle] + (self.rules.num_frames - 1) * self.rules.frame_step
+        return np.asarray(self.table.root_depth_mm[self.table.first_frame[self._sequence[middle]] + last])
+
+    def shard_clip_counts(self) -> list[int]:
+        """Clips of this source in each shard."""
+        shard = self.clips.shard_numbers[self._sequence[self._low]]
+        return np.bincount(shard, minlength=len(self.clips.paths)).tolist()  # type: ignore[no-any-return]
+
+    def part(self, rank: int, parts: int) -> "ClipSource":
+        """An even share of the clips; over all ranks each clip once.
+
+        Raises:
+            InputError: There are fewer clips than parts, and this one has none.
+        """
+        counts = self.shard_clip_counts()
+        return self.select(segments_to_indices(counts, split_clip_range(counts, parts, rank)))
+
+    def select(self, indices: Int64[np.ndarray, " k"]) -> "ClipSource":
+        """A source of some of the clips, in that order.
+
+        Raises:
+            InputError: None are chosen.
+        """
+        if not len(indices):
+            raise InputError(f"{self.clips.paths[0]}: none of its {len(self)} clips is in this part; take fewer parts")
+        chosen = copy.copy(self)
+        chosen._low, chosen._high = self._low[indices], self._high[indices]
+        return chosen
+
+    def _draw(self, index: int, rng: np.random.Generator) -> int:
+        low, high = int(self._low[index]), int(self._high[index])
+        return low if high - low == 1 else int(rng.integers(low, high))
+
+    def _read(self, which: int, notes: bool) -> ClipRecord:
+        start, step = int(self._start[which]), self.rules.frame_step
+        frames = range(start, start + self.rules.num_frames * step, step)
+        return self.clips.read(int(self._sequence[which]), frames, notes=notes)
+
+
+def segments_to_indices(counts: Sequence[int], segments: Sequence[tuple[int, int, int]]) -> Int64[np.ndarray, " k"]:
+    """Places of the segments' clips among all clips."""
+    starts = np.cumsum([0, *counts])
+    ranges = [np.arange(starts[shard] + start, starts[shard] + end) for shard, start, end in segments]
+    return np.concatenate(ranges) if ranges else np.zeros(0, np.int64)
+
+
+def passing(table: FrameTable, rules: ClipRules) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Dropped]:
+    """Sequence and first frame of each clip that passes, and what does not."""
+    good, few_joints, small_box = good_frames(table, rules.filter.min_valid_joints, rules.filter.min_box_px)
+    sequence, start = all_clips(table.num_frames, rules.num_frames, rules.stride, rules.frame_step)
+    first = table.first_frame[sequence] + start
+    passes: Bool[np.ndarray, " n"] = passing_clips(good, first, rules.num_frames, rules.frame_step, rules.filter.policy)
+    # Without an area there is nothing to cut a patch from, whatever the policy.
+    passes &= passing_clips(table.box_edge_px > 0, first, rules.num_frames, rules.frame_step, "all")
+    dropped = Dropped(
+        frames=len(good),
+        few_joints=few_joints,
+        small_box=small_box,
+        clips=len(passes),
+        dropped_clips=int((~passes).sum()),
+        short_sequences=len(table.num_frames) - len(np.unique(sequence)),
+    )
+    return sequence[passes], start[passes], dropped

@@ -1,8 +1,8 @@
 """InterHand2.6M, both frame rates: a clip is one hand in one camera of one sequence, cut where frames are missing.
 
-Two interacting hands give two clips. Joints are the labelled ones; MANO's fit misses them by about 5 mm (the report says by how much). Left hands stay left,
-their poses in the left model's convention. The 5 fps release numbers its frames as the recording did, so time is
-counted in steps: the commonest distance between frames of a sequence is one.
+Two interacting hands give two clips. Joints are the labelled ones; MANO's fit misses them by about 5 mm (the report says
+by how much). Left hands stay left, their poses in the left model's convention. The 5 fps release numbers its frames as
+the recording did, so time is counted in steps: the commonest distance between frames of a sequence is one.
 Source: Moon et al., InterHand2.6M (ECCV 2020) and NeuralAnnot (CVPRW 2022), README of the data set.
 """
 
@@ -98,7 +98,7 @@ def _records(
     files: InterHandFiles,
     part: Sequence[SequenceName],
     hands: Mapping[Handedness, HandModel | None],
-    fps: float,
+    fps: FrameRate,
     report: ConversionReport,
 ) -> Iterator[ClipRecord]:
     for name in part:
@@ -120,10 +120,10 @@ class _Clock:
     first: int
     step: int
     """Frame numbers between neighbours."""
-    fps: float
+    fps: FrameRate
 
     @classmethod
-    def of(cls, frames: set[int], fps: float) -> "_Clock":
+    def of(cls, frames: set[int], fps: FrameRate) -> "_Clock":
         numbers = sorted(frames)
         steps = Counter(int(step) for step in np.diff(numbers))
         return cls(numbers[0], min(steps, key=lambda size: (-steps[size], size), default=1), fps)

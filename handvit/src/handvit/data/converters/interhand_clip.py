@@ -57,7 +57,7 @@ def find_hand_views(
     depth = np.where(valid & (points[..., 2] > 0), points[..., 2], 1.0)
     pixels = np.where(valid[..., None], points[..., :2] / depth[..., None] * camera.focal + camera.princpt, 0.0)
     boxes = tight_boxes(pixels, valid)
-    behind = (valid & (points[..., 2] <= 0)).any(1)
+    behind = np.asarray((valid & (points[..., 2] <= 0)).any(1))
     kept = []
     for row, view in enumerate(views):
         reason = NO_WRIST if not valid[row, WRIST] else BEHIND if behind[row] else box_problem(boxes[row], view.size_wh)

@@ -42,10 +42,44 @@ Resume = Annotated[
         help="auto: the newest whole checkpoint of the run folder; or the path of a checkpoint.", metavar="auto|PATH"
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="i/n: the i-th of n equal parts, from 0. Not given: the SLURM array's task, or everything."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 _state = {"debug": False}
+
+
+def part_of(text: str | None) -> tuple[int, int]:
+    """(i, n) of `--shard i/n`; where it is not given, of the SLURM array's task, else the whole: (0, 1).
+
+    Raises:
+        InputError: Not of that form, or an array with gaps.
+    """
+    if text is None:
+        return _array_task()
+    try:
+        part, parts = (int(number) for number in text.split("/"))
+    except ValueError:
+        raise InputError(f"--shard {text}: i/n is needed, for example 0/8") from None
+    if not 0 <= part < parts:
+        raise InputError(f"--shard {text}: the part must be from 0 to {parts - 1}")
+    return part, parts
+
+
+def _array_task() -> tuple[int, int]:
+    """This task of a SLURM array (indices from 0 without gaps), or all of it outside of one."""
+    task, tasks = os.environ.get("SLURM_ARRAY_TASK_ID"), os.environ.get("SLURM_ARRAY_TASK_COUNT")
+    if task is None or tasks is None:
+        return 0, 1
+    first, last = (int(os.environ.get(f"SLURM_ARRAY_TASK_{end}", task)) for end in ("MIN", "MAX"))
+    if first != 0 or last != int(tasks) - 1:
+        raise InputError(
+            f"SLURM array {first}-{last} of {tasks} tasks: --shard needs --array=0-{int(tasks) - 1}, or i/n"
+        )
+    return int(task), int(tasks)
 
 
 def stderr() -> Console:

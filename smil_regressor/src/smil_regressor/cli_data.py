@@ -1,12 +1,11 @@
 """The commands `smil data ...`."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from posecore.cli import Json, exit_codes, result, result_json, say
+from posecore.cli import Json, Shard, exit_codes, part_of, result, result_json, say
 from posecore.errors import InputError
 
 app = typer.Typer(help="Make, convert and look at data sets.", no_args_is_help=True)
@@ -25,10 +24,6 @@ Crop = Annotated[
     typer.Option(
         "--crop-mode", "--crop_mode", help="The whole picture, its centred square, the keypoints' or the mask's box."
     ),
-]
-Shard = Annotated[
-    str | None,
-    typer.Option(help="i/n: the i-th of n equal parts, from 0. Not given: the SLURM array's task, or everything."),
 ]
 Quality = Annotated[int, typer.Option("--jpeg-quality", "--jpeg_quality", min=1, max=100)]
 Lookup = Annotated[
@@ -133,7 +128,7 @@ def replicant(
                 silhouette_threshold=silhouette_threshold,
                 min_views=min_views,
                 depth_test=depth_test,
-                shard=_shard(shard),
+                shard=part_of(shard),
                 smal_file=smal_file,
                 jpeg_quality=jpeg_quality,
             )
@@ -201,7 +196,7 @@ def sleap(
                 shape_betas=shape_betas,
                 exclude_cameras=exclude_cameras.split(",") if exclude_cameras else [],
                 exclude_bad=exclude_bad,
-                shard=_shard(shard),
+                shard=part_of(shard),
                 smal_file=smal_file,
                 jpeg_quality=jpeg_quality,
             )
@@ -337,31 +332,6 @@ def _body(smal_file: Path | None):  # type: ignore[no-untyped-def]
     from smil_regressor.data.insect import insect_body
 
     return insect_body() if smal_file is None else read_model(smal_file)
-
-
-def _shard(text: str | None) -> tuple[int, int]:
-    if text is None:
-        return _array_task()
-    try:
-        part, parts = (int(number) for number in text.split("/"))
-    except ValueError:
-        raise InputError(f"--shard {text}: i/n is needed, for example 0/8") from None
-    if not 0 <= part < parts:
-        raise InputError(f"--shard {text}: the part must be from 0 to {parts - 1}")
-    return part, parts
-
-
-def _array_task() -> tuple[int, int]:
-    """This task of a SLURM array (indices from 0 without gaps), or all of it outside of one."""
-    task, tasks = os.environ.get("SLURM_ARRAY_TASK_ID"), os.environ.get("SLURM_ARRAY_TASK_COUNT")
-    if task is None or tasks is None:
-        return 0, 1
-    first, last = (int(os.environ.get(f"SLURM_ARRAY_TASK_{end}", task)) for end in ("MIN", "MAX"))
-    if first != 0 or last != int(tasks) - 1:
-        raise InputError(
-            f"SLURM array {first}-{last} of {tasks} tasks: --shard needs --array=0-{int(tasks) - 1}, or i/n"
-        )
-    return int(task), int(tasks)
 
 
 def _fused_view(text: str):  # type: ignore[no-untyped-def]

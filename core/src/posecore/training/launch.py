@@ -70,6 +70,16 @@ def launched(config: FitConfig) -> Iterator[Fabric]:
         raise
 
 
+def process_count(config: FitConfig) -> int:
+    """How many processes `launch` will make or join: for batches that are given a process.
+
+    Raises:
+        InputError: As `launch`.
+    """
+    processes = plan_processes(config, os.environ)
+    return int(_devices(processes, _accelerator(config))) * processes.nodes
+
+
 def plan_processes(config: FitConfig, environment: Mapping[str, str]) -> Processes:
     """Reconcile `devices` and `nodes` with the environment.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from handvit.data.converters.report import ConversionReport
 from handvit.data.records import ClipRecord, FrameFormat
@@ -59,7 +59,9 @@ def clip_key(*parts: str) -> str:
     return key
 
 
-def tight_boxes(joint_img: Float[np.ndarray, "*b n 2"], valid: Float[np.ndarray, "*b n"]) -> Float[np.ndarray, "*b 4"]:
+def tight_boxes(
+    joint_img: Float[np.ndarray, "*b n 2"], valid: Float[np.ndarray, "*b n"] | Bool[np.ndarray, "*b n"]
+) -> Float[np.ndarray, "*b 4"]:
     """`hand_bbox`: (x1, y1, x2, y2) about the valid joints, px; zeros where none is valid."""
     is_valid = (valid > 0)[..., None]
     low = np.where(is_valid, joint_img, np.inf).min(-2)

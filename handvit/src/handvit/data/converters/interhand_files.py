@@ -7,6 +7,7 @@ Layout (release 1.0, 5 and 30 fps alike): `annotations/SPLIT/InterHand2.6M_SPLIT
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +68,7 @@ class InterHandFiles:
 
     def camera(self, capture: str, camera: str) -> Camera:
         where = f"{self._path('camera')}: {capture}"
-        table = entry(self.cameras, capture, str(self._path("camera")))
+        table = entry(self.cameras, capture, self._path("camera"))
         values = {}
         for name, shape in (("campos", (3,)), ("camrot", (3, 3)), ("focal", (2,)), ("princpt", (2,))):
             of_cameras = entry(table, name, where)
@@ -80,7 +81,7 @@ class InterHandFiles:
     def joints_world_mm(self, view: View) -> tuple[Float[np.ndarray, "42 3"], Float[np.ndarray, "42"]]:
         """World coordinates and whether they are valid."""
         where = f"{self._path('joint_3d')}: {view.capture}"
-        frames = entry(self.joints, view.capture, str(self._path("joint_3d")))
+        frames = entry(self.joints, view.capture, self._path("joint_3d"))
         frame = entry(frames, str(view.frame), where)
         where = f"{where}.{view.frame}"
         points = numbers(entry(frame, "world_coord", where), (NUM_JOINTS, 3), f"{where}.world_coord")
@@ -100,8 +101,14 @@ class InterHandFiles:
         )
         return pose, shape, trans
 
-    def _path(self, name: str) -> Path:
-        return annotation_path(self.folder, self.split, name)
+    def _path(self, name: str) -> str:
+        return self._paths[name]
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        """Made once: they are asked for with every frame."""
+        names = ("camera", "joint_3d", "MANO_NeuralAnnot")
+        return {name: str(annotation_path(self.folder, self.split, name)) for name in names}
 
 
 def annotation_path(folder: Path, split: str, name: str) -> Path:

@@ -1,6 +1,6 @@
 """Which clips are trained and validated on, and how they are drawn."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -55,7 +55,7 @@ class SourceConfig(Config):
     """Which frames are good enough."""
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Self:
+    def _names_differ(self) -> "SourceConfig":
         names = [dataset.name for dataset in self.datasets]
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
@@ -85,7 +85,7 @@ class TrainSourceConfig(SourceConfig):
         return given or None
 
     @model_validator(mode="after")
-    def _one_kind_of_weights(self) -> Self:
+    def _one_kind_of_weights(self) -> "TrainSourceConfig":
         weighted = [dataset.name for dataset in self.datasets if dataset.weight is not None]
         if weighted and self.depth_bins:
             raise ValueError(f"depth_bins is true, but datasets.{weighted[0]} has a weight; one of the two decides")

@@ -46,7 +46,7 @@ def make_batch(hand, b=3, t=2, seed=0, **changes):
     patch_bbox = torch.cat([(low + high) / 2 - half, (low + high) / 2 + half], -1)
     ones = torch.ones(b, t, dtype=dtype)
     batch = Batch(
-        key=tuple(f"shard.tar:clip{i}:0" for i in range(b)),
+        key=tuple(f"shard.tar: clip{i}[0]" for i in range(b)),
         data_source=tuple(["DexYCB", "HO3D_v3", "InterHand2.6M"][i % 3] for i in range(b)),
         is_left=torch.tensor([i % 2 == 1 for i in range(b)]),
         regions=torch.zeros(b, t, 3, 4, 4, dtype=torch.uint8),

@@ -149,10 +149,8 @@ def paint(truth: Truth, frame: str, stream: str) -> bytes:
     place = fisheye624(truth.joints_cam(frame, stream, "right")[INDEX_TIP][None], stream)[0]
     y, x = np.mgrid[:SIZE, :SIZE]
     blob = 220 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * 3.0**2))
-    if stream == "214-1":
-        picture = np.stack([np.zeros_like(blob), np.zeros_like(blob), blob], -1)  # BGR: red
-    else:
-        picture = blob
+    nothing = np.zeros_like(blob)
+    picture = blob if stream != "214-1" else np.stack([nothing, nothing, blob], -1)  # BGR: red
     return cv2.imencode(".jpg", picture.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
 
 

@@ -16,8 +16,8 @@ from layouts_dexycb import (
     SERIALS,
     SUBJECT,
     TIPS,
-    Truth,
     K,
+    Truth,
     hand_of,
     make_label,
     released_left,
@@ -148,28 +148,31 @@ def test_every_picture_is_in_one_part_of_each_setup_and_the_parts_have_the_toolk
 
 
 def test_ids_count_the_pictures_of_the_split_also_in_a_part_of_it(tmp_path):
-    """As the benchmark's submissions do: by sequence, camera, frame, absent hands included."""
+    """As the benchmark's submissions do: by subject, sequence, camera, frame, absent hands included."""
     root = tmp_path / "raw"
     serials = tuple(f"{camera:012d}" for camera in range(8))
     write_calibration(root, serials)
-    for number in range(100):
-        folder = root / SUBJECT / f"seq_{number:03d}"
-        write_meta(folder, "right", num_frames=3)
-        for serial in serials:
-            (folder / serial).mkdir()
-    second = root / SUBJECT / "seq_009"  # of s0_val: 4, 9, 14, ...
+    subjects = [root / SUBJECT, root / "20200813-subject-02"]  # of s0_val, with sequences 4, 9, 14, ...
+    for subject in subjects:
+        for number in range(100):
+            folder = subject / f"seq_{number:03d}"
+            write_meta(folder, "right", num_frames=3)
+            for serial in serials:
+                (folder / serial).mkdir()
+    second = subjects[1] / "seq_009"
     for serial in serials:
         for frame in range(3):
             write_frame(second / serial, frame, make_label("right", serial, seed=frame, is_there=frame != 1)[0])
-    convert_dexycb(root, tmp_path / "shards", split="s0_val", shard=(1, 20))
+    convert_dexycb(root, tmp_path / "shards", split="s0_val", shard=(21, 40))
     records = read_all(tmp_path / "shards")
     ids = sorted(index["id"] for record in records.values() for index in record.source_index)
-    assert ids == [24 + camera * 3 + frame for camera in range(8) for frame in (0, 2)]
+    assert ids == [21 * 24 + camera * 3 + frame for camera in range(8) for frame in (0, 2)]
     assert len(records) == 16  # the absent hand cuts each camera's clip in two
-    (root / SUBJECT / "seq_050" / "meta.yml").unlink()
-    (root / SUBJECT / "seq_050").rename(tmp_path / "away")
-    with pytest.raises(InputError, match=r"subject-01: has 99 sequences; the split s0_val counts all 100"):
+    (subjects[1] / "seq_050").rename(tmp_path / "away")
+    with pytest.raises(InputError, match=r"subject-02: has 99 sequences; the split s0_val counts all 100"):
         convert_dexycb(root, tmp_path / "again", split="s0_val")
+    with pytest.raises(InputError, match=r"raw: has no folder of subject-07; s1_val has them"):
+        convert_dexycb(root, tmp_path / "again", split="s1_val")
 
 
 @pytest.mark.parametrize(

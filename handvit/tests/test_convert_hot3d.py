@@ -71,7 +71,7 @@ def converted(raw, tmp_path_factory) -> tuple[Path, ConversionReport]:
 @pytest.fixture(scope="module")
 def centred(raw, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("centred")
-    view = HandCentred(fov_deg=70, size=256)
+    view = HandCentred(fov_deg=70.0, size=256)
     convert_hot3d(raw[0], output, split="train", view=view, picture_format="webp", quality=95, **HANDS)
     return output
 
@@ -332,7 +332,7 @@ def test_a_box_outside_of_the_lens_has_no_view_and_shrinking_smooths():
     assert np.ptp(look(stripes, source, 4.0)[middle, middle].astype(int)) < 20
 
 
-@pytest.mark.parametrize("options", [{"fov_deg": 0}, {"fov_deg": 180}, {"size": 8}])
+@pytest.mark.parametrize("options", [{"fov_deg": 0.0}, {"fov_deg": 180.0}, {"size": 8}])
 def test_a_view_that_makes_no_sense_is_refused(options):
     with pytest.raises(InputError, match="hand-centred view"):
         HandCentred(**options)

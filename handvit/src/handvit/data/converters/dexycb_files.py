@@ -16,7 +16,7 @@ import yaml
 from jaxtyping import Float
 
 from handvit.data.converters.annotation_json import entry, numbers, rows, whole_number
-from handvit.data.converters.dexycb_splits import NUM_CAMERAS, NUM_SEQUENCES, in_split
+from handvit.data.converters.dexycb_splits import NUM_CAMERAS, NUM_SEQUENCES, in_split, subjects_of
 from handvit.data.records import Handedness
 from posecore.errors import InputError
 
@@ -56,16 +56,22 @@ def find_sequences(root: Path, split: str) -> list[DexYcbSequence]:
     """Of the split, in the order of the toolkit: by subject, then sequence.
 
     Raises:
-        InputError: No subject's folder, a subject without its 100 sequences or a sequence without its 8 cameras (the
-            split counts them; `all` takes what there is), or a damaged meta or calibration file.
+        InputError: The folder of a subject of the split is missing, a subject has not its 100 sequences or a sequence not
+            its 8 cameras (the split counts them; `all` takes what there is), or a meta or calibration file is damaged.
     """
     subjects = sorted(path for path in root.glob("*") if path.is_dir() and _SUBJECT.fullmatch(path.name))
     if not subjects:
         raise InputError(f"{root}: has no folder DATE-subject-XX; expected DexYCB's ten subjects and calibration")
+    by_number = {int(folder.name[-2:]) - 1: folder for folder in subjects}
+    wanted = list(by_number) if split == "all" else subjects_of(split)
+    missing = [subject for subject in wanted if subject not in by_number]
+    if missing:
+        names = ", ".join(f"subject-{subject + 1:02d}" for subject in missing)
+        raise InputError(f"{root}: has no folder of {names}; {split} has them (split `all` converts what is there)")
     sequences: list[DexYcbSequence] = []
     next_id = 0
-    for folder in subjects:
-        subject = int(folder.name[-2:]) - 1
+    for subject in sorted(wanted):
+        folder = by_number[subject]
         inside = sorted(path for path in folder.iterdir() if path.is_dir())
         if split != "all" and len(inside) != NUM_SEQUENCES:
             raise InputError(

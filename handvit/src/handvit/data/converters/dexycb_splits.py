@@ -9,6 +9,7 @@ from posecore.errors import InputError
 SETUPS = ("s0", "s1", "s2", "s3")
 PARTS = ("train", "val", "test")
 SPLITS = ("all", *(f"{setup}_{part}" for setup in SETUPS for part in PARTS))
+NUM_SUBJECTS = 10
 NUM_SEQUENCES = 100
 """Of each subject."""
 NUM_CAMERAS = 8
@@ -34,6 +35,12 @@ def in_split(split: str, subject: int, sequence: int, camera: int) -> bool:
             "s3": _of(sequence // 5, val=(3, 19), test=(7, 11, 15)),
         }[setup]
     )
+
+
+def subjects_of(split: str) -> list[int]:
+    """Subjects that have a part in the split (not `all`)."""
+    places = [(sequence, camera) for sequence in range(NUM_SEQUENCES) for camera in range(NUM_CAMERAS)]
+    return [subject for subject in range(NUM_SUBJECTS) if any(in_split(split, subject, *place) for place in places)]
 
 
 def _by_sequence(subject: int, sequence: int) -> str:

@@ -129,7 +129,8 @@ def test_hands_that_would_give_wrong_labels_are_refused(raw, tmp_path):
         convert_dexycb(raw[0], tmp_path, split="all", right=random_hand("right", "stand-in"))
     with pytest.raises(InputError, match="left hand: its shape directions are mirrored"):
         convert_dexycb(raw[0], tmp_path, split="all", right=random_hand("right"), left=random_hand("left"))
-    report = convert_dexycb(raw[0], tmp_path, split="all", right=random_hand("right", "stand-in"), allow_standin=True)
+    standins = {side: random_hand(side, "stand-in") for side in ("right", "left")}
+    report = convert_dexycb(raw[0], tmp_path, split="all", **standins, allow_standin=True)
     assert any("stand-in" in warning for warning in report.warnings)
 
 

@@ -1,4 +1,5 @@
-"""Skinning, forward and backward at batch 64: the mesh beside smplx, keypoints beside a chain of 4 x 4 products.
+"""Skinning, forward and backward at batch 64: the mesh and five vertices of it beside smplx, keypoints beside a chain of
+4 x 4 products.
 
     PYTHONPATH=core/bench python core/bench/bench_skinning.py --json build/bench/skinning.json
 
@@ -22,9 +23,11 @@ SIZES = {  # vertices, joints, shape coefficients, pose blend shapes
     "SMAL 3889 x 35": (3889, 35, 41, True),
     "SMIL 4000 x 55": (4000, 55, 5, False),
 }
+TIPS = torch.tensor([744, 320, 443, 554, 671])
 
 TARGETS = {
     "mesh, MANO 778 x 16": Target(ratio=1.2),
+    "five vertices, MANO 778 x 16": Target(ratio=5),
     "mesh, SMAL 3889 x 35": Target(ratio=1.2),
     "mesh, SMIL 4000 x 55": Target(ratio=1.8),
     "keypoints, SMIL 4000 x 55": Target(ratio=10),
@@ -64,6 +67,10 @@ class Rival:
         self.regressor, self.weights = model.joint_regressor, model.weights.contiguous()
         self.parents, self.parent_list = model.parents, model.parents.tolist()
         self.posedirs = None if model.posedirs is None else model.posedirs.flatten(0, 1).T.contiguous()
+
+    def smplx_gathered(self, betas: Tensor, rotations: Tensor) -> Tensor:
+        """Fingertips as smplx users have them: the whole mesh, then a few vertices."""
+        return self.smplx(betas, rotations)[:, TIPS]
 
     def smplx(self, betas: Tensor, rotations: Tensor) -> Tensor:
         """Vertices; without pose blend shapes lbs less that step, which it cannot skip."""
@@ -119,6 +126,14 @@ def measure(name: str, model: BodyModel, targets: dict[str, Target]) -> list[Res
         return compare(f"{label}, {name}", both_ways(ours, weights), others, target=target)
 
     results = [race("mesh", lambda betas, rotations: model(rotations, betas, origin).vertices, rival.smplx)]
+    if name.startswith("MANO"):
+        patch = model.patch_of(TIPS)
+        ours = race(
+            "five vertices",
+            lambda betas, rotations: model.landmarks(rotations, betas, origin, patch).vertices,
+            rival.smplx_gathered,
+        )
+        results.append(ours)
     if rival.posedirs is None:
         ours = race(
             "keypoints", lambda betas, rotations: model.keypoints(rotations, betas, origin), rival.sequential_chain

@@ -189,7 +189,7 @@ class BodyModel(nn.Module):
     ) -> Landmarks:
         """The `skeleton` (or, if `regressed`, the `joints`) of `forward` and the vertices of `patch`, nothing else.
 
-        `patch` is from `patch_of`. Measured on MANO's sizes: a fifth of the time of `forward` at batch 32.
+        `patch` is from `patch_of`. A fraction of `forward`'s time: bench_skinning.py has the figures.
         """
         with torch.autocast(device_type=self.faces.device.type, enabled=False):
             pose = self._pose(rotations, betas, translation, None, None, True)

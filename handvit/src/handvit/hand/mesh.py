@@ -27,13 +27,21 @@ def boundary_loop(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, " n"]:
     return np.array(loop, dtype=np.int64)
 
 
-def close_wrist(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
-) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
-    """The watertight surface: one vertex more, in the middle of the open border, and a fan of faces to it."""
-    loop = boundary_loop(faces)
-    if not len(loop):
-        return vertices, faces
-    fan = np.stack([np.roll(loop, -1), loop, np.full_like(loop, len(vertices))], axis=1)
-    centre = vertices[loop].mean(axis=0, keepdims=True).astype(vertices.dtype)
-    return np.concatenate([vertices, centre]), np.concatenate([faces, fan.astype(faces.dtype)])
+def close_wrist(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "g 3"]:
+    """Faces of the watertight surface: the given ones, and a strip across the open border. No vertex is added.
+
+    The strip runs from edge to edge along the shorter diagonals, so that it stays flat where the border is. A closed
+    surface comes back as it is.
+    """
+    loop = boundary_loop(faces)[::-1]
+    low, high = 0, len(loop) - 1
+    strip: list[list[int]] = []
+    while high - low > 1:
+        from_low, from_high = (vertices[loop[a]] - vertices[loop[b]] for a, b in ((low, high - 1), (low + 1, high)))
+        if np.square(from_low).sum() < np.square(from_high).sum():
+            strip.append([loop[low], loop[high - 1], loop[high]])
+            high -= 1
+        else:
+            strip.append([loop[low], loop[low + 1], loop[high]])
+            low += 1
+    return np.concatenate([faces, np.array(strip, dtype=faces.dtype).reshape(-1, 3)])

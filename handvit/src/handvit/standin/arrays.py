@@ -9,7 +9,7 @@ from handvit.joints import FINGERTIPS, MANO_JOINT_NAMES, MANO_PARENTS
 from handvit.standin.anatomy import WRIST, hand_anatomy
 from handvit.standin.directions import mean_pose, pose_components, pose_directions, shape_directions
 from handvit.standin.skin import joint_regressor, skinning_weights
-from handvit.standin.surface import Surface, build_surface
+from handvit.standin.surface import Surface, build_surface, neighbour_average
 from posecore.bodymodel import BodyArrays
 
 LABEL = "mano-standin"
@@ -30,7 +30,10 @@ def standin_arrays(seed: int = 0) -> BodyArrays:
     faces = number[np.array(surface.faces)]
     owner = np.array(surface.finger)[np.argsort(number)]
     weights = skinning_weights(surface, fingers)[np.argsort(number)]
-    normals = vertex_normals(points, faces)
+    outward = vertex_normals(points, faces)
+    average = neighbour_average(faces, len(points))
+    for _ in range(3):  # even between neighbours, and small in the webs, whose sides would grow into each other
+        outward = average @ outward
     joints = np.concatenate([WRIST[None], *(finger.joints for finger in fingers)])
     on_palm = np.flatnonzero(owner < 0)
     candidates = [on_palm, *(np.flatnonzero((owner == n) | (owner < 0)) for n in range(5) for _ in range(3))]
@@ -40,10 +43,10 @@ def standin_arrays(seed: int = 0) -> BodyArrays:
         weights=weights,
         parents=np.array(MANO_PARENTS),
         joint_names=MANO_JOINT_NAMES,
-        shapedirs=shape_directions(points, normals, weights, fingers),
+        shapedirs=shape_directions(points, outward, weights, fingers),
         joint_regressor=joint_regressor(points, joints, candidates),
         joints=joints,
-        posedirs=pose_directions(points, normals, fingers, rng),
+        posedirs=pose_directions(points, outward, fingers, rng),
         hands_components=pose_components(fingers, rng),
         hands_mean=mean_pose(fingers),
         label=f"{LABEL} {seed}",

@@ -13,11 +13,11 @@ _MEAN_BEND = {"index": (0.22, 0.42, 0.24), "middle": (0.28, 0.48, 0.26), "pinky"
 
 def shape_directions(
     points: Float[np.ndarray, "v 3"],
-    normals: Float[np.ndarray, "v 3"],
+    outward: Float[np.ndarray, "v 3"],
     weights: Float[np.ndarray, "v 16"],
     fingers: Sequence[Finger],
 ) -> Float[np.ndarray, "v 3 10"]:
-    """What a unit of each coefficient moves, metres.
+    """What a unit of each coefficient moves, metres; `outward` are smoothed normals.
 
     Size; finger length; palm width; thickness; finger thickness; thumb length; palm length; pointed tips; index against
     little finger; ball of the thumb.
@@ -34,13 +34,13 @@ def shape_directions(
             0.035 * (points - [0.02, 0.0, 0.0]),
             0.045 * (share.T[:4, :, None] * stretch[:4]).sum(axis=0),
             0.040 * np.stack([zero, zero, z], axis=1),
-            0.0009 * normals,
-            0.0008 * on_finger * normals,
+            0.0009 * outward,
+            0.0008 * on_finger * outward,
             0.060 * share[:, 4, None] * stretch[4],
             0.040 * np.stack([np.maximum(x, -0.095), zero, zero], axis=1),
-            -0.030 * (share * far).sum(axis=1)[:, None] * normals,
+            -0.040 * (share * far).sum(axis=1)[:, None] * outward,
             0.035 * (share[:, 0, None] * stretch[0] - share[:, 2, None] * stretch[2]),
-            0.0018 * ball[:, None] * normals,
+            0.0018 * ball[:, None] * outward,
         ],
         axis=2,
     )
@@ -56,7 +56,7 @@ def _stretch(points: Float[np.ndarray, "v 3"], finger: Finger) -> Float[np.ndarr
 
 def pose_directions(
     points: Float[np.ndarray, "v 3"],
-    normals: Float[np.ndarray, "v 3"],
+    outward: Float[np.ndarray, "v 3"],
     fingers: Sequence[Finger],
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "v 3 135"]:
@@ -68,7 +68,7 @@ def pose_directions(
         for joint, radius in zip(finger.joints, finger.radii, strict=False):
             near = np.exp(-np.square(points - joint).sum(axis=1) / (2 * (0.8 * radius) ** 2))
             by_entry = 0.0011 * sine + 0.00012 * rng.normal(size=(3, 3))
-            directions.append((near[:, None] * normals)[:, :, None] * by_entry.ravel())
+            directions.append((near[:, None] * outward)[:, :, None] * by_entry.ravel())
     return np.concatenate(directions, axis=2)
 
 

@@ -23,7 +23,7 @@ def skinning_weights(surface: Surface, fingers: Sequence[Finger]) -> Float[np.nd
         weights[owner == number] = _finger_weights(finger, number, bone[owner == number])
     on_palm = owner < 0
     weights[on_palm] = _palm_weights(points[on_palm], fingers)
-    near_palm = on_palm | (bone < 0.9)
+    near_palm = on_palm | (bone < 0.7)
     average = neighbour_average(np.array(surface.faces), len(points))
     for _ in range(3):
         weights[near_palm] = 0.5 * (weights + average @ weights)[near_palm]
@@ -58,7 +58,7 @@ def _palm_weights(points: Float[np.ndarray, "n 3"], fingers: Sequence[Finger]) -
         s = offset @ finger.along
         if finger.name == "thumb":
             away = np.linalg.norm(offset - s[:, None] * finger.along, axis=1)
-            share = _smoothstep((s + 0.004) / 0.030) * np.exp(-np.square(np.maximum(away - 0.008, 0) / 0.012))
+            share = _smoothstep((s + 0.002) / 0.026) * np.exp(-np.square(np.maximum(away - 0.012, 0) / 0.012))
         else:
             share = _smoothstep((s + 0.010) / 0.028) * nearness[number] / crowd
         weights[:, 1 + 3 * number] = share

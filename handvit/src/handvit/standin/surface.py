@@ -140,19 +140,20 @@ def _palm_ring(
     start = _outline(turns)
     points: Float[np.ndarray, "30 3"] = start + share * (rim - start)
     swell = np.sin(np.pi * share) * np.sin(2 * np.pi * turns)
-    points[:, 1] += 0.0022 * swell
+    points[:, 1] += 0.0028 * swell
     under = np.clip(-np.sin(2 * np.pi * turns), 0, 1)
     x, z = points[:, 0], points[:, 2]
     thenar = np.exp(-(((x - 0.062) / 0.022) ** 2) - ((z - 0.022) / 0.016) ** 2)
     hypothenar = np.exp(-(((x - 0.062) / 0.026) ** 2) - ((z + 0.024) / 0.014) ** 2)
-    points[:, 1] -= under * (0.0060 * thenar + 0.0035 * hypothenar)
+    hollow = np.exp(-(((x - 0.035) / 0.022) ** 2) - ((z + 0.002) / 0.016) ** 2)
+    points[:, 1] -= under * (0.0095 * thenar + 0.0050 * hypothenar - 0.0020 * hollow)
     return points
 
 
 def _outline(turns: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
     """The wrist's opening."""
     across, up = superellipse(2 * np.pi * turns, 2.4).T
-    y, z = WRIST[1] - 0.0035 + 0.0185 * up, WRIST[2] - 0.004 + 0.0275 * across
+    y, z = WRIST[1] - 0.0035 + 0.0175 * up, WRIST[2] - 0.004 + 0.0265 * across
     return np.stack([np.full_like(turns, _OPENING_X), y, z], axis=1)
 
 

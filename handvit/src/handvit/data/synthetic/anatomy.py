@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.spatial.transform import Rotation
 
 from handvit.hand import HandModel
 from handvit.joints import MANO_TO_CANONICAL
+from posecore.rotations import axis_angle_to_matrix
 
 Vectors = Float[np.ndarray, "*n 3"]
 
@@ -110,8 +110,8 @@ def finger_rotations(anatomy: Anatomy, angles: Float[np.ndarray, "n 5 5"]) -> Fl
 
 def turn(axis_angles: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]:
     """Matrices of axis-angle vectors (radians)."""
-    flat: Float[np.ndarray, "n 3 3"] = Rotation.from_rotvec(axis_angles.reshape(-1, 3)).as_matrix()
-    return flat.reshape(*axis_angles.shape, 3)
+    matrices: Float[np.ndarray, "*batch 3 3"] = axis_angle_to_matrix(torch.from_numpy(axis_angles)).numpy()
+    return matrices
 
 
 def _unit(vectors: Vectors) -> Vectors:

@@ -52,7 +52,7 @@ def build_network(
     _check_layers(config, layout)
     trunk = create_trunk(config.backbone, architecture, config.img_size, load_weights)
     if config.backbone.gradient_checkpointing:
-        trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+        trunk.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     backbone = Backbone(trunk, layout, config.img_size, config.backbone.infusion_layer, config.backbone.drop_cls)
     network = HandNetwork(
         backbone,

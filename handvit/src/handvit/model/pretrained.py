@@ -3,8 +3,9 @@
 The only file of the networks that touches files. transformers (some seconds of import) is loaded inside functions.
 """
 
+import difflib
 import json
-import logging
+import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from handvit.config.backbones import KINDS, PUBLIC, known_architecture
@@ -22,7 +24,6 @@ from handvit.model.backbone import TrunkLayout
 from posecore.errors import InputError
 
 Architecture = dict[str, Any]
-logger = logging.getLogger(__name__)
 
 CLASSES = {
     "dinov2": ("Dinov2Config", "Dinov2Model"),
@@ -42,8 +43,11 @@ NOT_NEEDED = re.compile(
 """Parts of published files that the encoder itself does not have, or does not use."""
 BLOCK = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-PER_MODEL = ("architectures", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "image_size")
-"""Fields of a config.json that say nothing of the architecture, or that `model.img_size` decides."""
+NOT_SIZES = (
+    *("architectures", "transformers_version", "dtype", "torch_dtype", "_name_or_path"),
+    *("out_features", "out_indices", "stage_names"),
+)
+"""Fields of a config.json that say nothing of the encoder's architecture."""
 
 
 def resolved(config: ModelConfig) -> ModelConfig:
@@ -64,14 +68,17 @@ def read_architecture(config: BackboneConfig) -> Architecture:
         InputError: No such folder or hub model, or a kind that is not known here.
     """
     name = config.backbone_str
-    known = None if _folder(name) is not None else known_architecture(name, config.kwargs)
-    if known is not None:
-        return known
-    stored = _stored_config(name)
-    kind = stored.get("model_type")
-    if kind not in KINDS:
-        raise InputError(f"backbone_str {name}: its config.json says model_type {kind!r}; known are {', '.join(KINDS)}")
-    return {key: value for key, value in stored.items() if key not in PER_MODEL[:-1]} | config.kwargs
+    architecture = None if _folder(name) is not None else known_architecture(name, config.kwargs)
+    if architecture is None:
+        stored = _stored_config(name)
+        kind = stored.get("model_type")
+        if kind not in KINDS:
+            raise InputError(
+                f"backbone_str {name}: its config.json says model_type {kind!r}; known are {', '.join(KINDS)}"
+            )
+        architecture = {key: value for key, value in stored.items() if key not in NOT_SIZES} | config.kwargs
+    _check_kwargs(architecture["model_type"], config.kwargs)
+    return architecture
 
 
 def layout_of(architecture: Architecture, name: str, img_size: int) -> TrunkLayout:
@@ -101,10 +108,9 @@ def create_trunk(config: BackboneConfig, architecture: Architecture, img_size: i
     if not load_weights or (config.backbone_str in KINDS and _folder(config.backbone_str) is None):
         random: nn.Module = _model_class(architecture)(wanted)
         return random
-    stored_size = architecture.get("image_size", getattr(wanted, "image_size", img_size))
-    side = stored_size if isinstance(stored_size, int) else stored_size[0]
-    stored = _load(config.backbone_str, _config(_without_unused_blocks(architecture, config), side), architecture)
-    if side == img_size:
+    published = _config(_without_unused_blocks(architecture, config), None)
+    stored = _load(config.backbone_str, published, architecture)
+    if published.image_size in (img_size, [img_size, img_size], (img_size, img_size)):
         return stored
     return _resized(stored, _model_class(architecture)(wanted), config.backbone_str)
 
@@ -150,7 +156,11 @@ def _load(name: str, options: Any, architecture: Architecture) -> nn.Module:
                 dtype=torch.float32,
                 local_files_only=folder is not None,
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"backbone_str {name}: its weights could not be read: the file holds more than tensors"
+        ) from error
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise InputError(f"backbone_str {name}: its weights could not be read: {_first_line(error)}") from error
     _check_complete(name, report, getattr(options, "num_hidden_layers", None))
     loaded: nn.Module = model
@@ -173,6 +183,21 @@ def _check_complete(name: str, report: Any, num_blocks: int | None) -> None:
         )
         if keys
     ]
+    if problems:
+        raise InputError(problems)
+
+
+def _check_kwargs(kind: str, kwargs: Architecture) -> None:
+    """transformers would keep an unknown field, and never read it."""
+    import transformers
+
+    known = list(getattr(transformers, CLASSES[kind][0])().to_dict())
+    problems = []
+    for name in kwargs:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        if name not in known:
+            problems.append(f"backbone.kwargs.{name}: {kind} has no such field{hint}")
     if problems:
         raise InputError(problems)
 
@@ -219,18 +244,20 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _config(architecture: Architecture, img_size: int) -> Any:
+def _config(architecture: Architecture, img_size: int | None) -> Any:
+    """transformers' configuration; without an image size, for the one that the weights were stored with."""
     import transformers
 
     kind = architecture["model_type"]
-    options = {key: value for key, value in architecture.items() if key not in ("model_type", *PER_MODEL)}
-    options |= {"image_size": img_size, "attn_implementation": "eager" if kind == "swinv2" else "sdpa"}
+    options = {key: value for key, value in architecture.items() if key != "model_type"}
+    options |= {} if img_size is None else {"image_size": img_size}
+    options["attn_implementation"] = "eager" if kind == "swinv2" else "sdpa"
     if kind == "vit_mae":
         options["mask_ratio"] = 0.0
     try:
         config = getattr(transformers, CLASSES[kind][0])(**options)
     except Exception as error:  # transformers raises its own classes for wrong values
-        raise InputError(f"backbone kwargs do not make a {kind}: {_first_line(error)}") from error
+        raise InputError(f"backbone.kwargs do not make a {kind}: {' '.join(str(error).split())}") from error
     return config
 
 

@@ -89,16 +89,16 @@ def test_a_turned_camera_looks_at_the_boxs_centre_and_does_not_roll(half, x, y, 
 
 @given(st.floats(1, 300), st.floats(1, 300), pixels, pixels, st.integers(8, 256))
 def test_mirroring_the_picture_and_cropping_commute(width, height, x, y, side):
-    picture = np.float64(640)
+    picture = np.array(640.0)
     box = np.array([x, y, x + width, y + height])
-    crop_then_flip = geometry.mirror_matrix(np.float64(side)) @ geometry.crop_matrix(box, side)
+    crop_then_flip = geometry.mirror_matrix(np.array(float(side))) @ geometry.crop_matrix(box, side)
     flip_then_crop = geometry.crop_matrix(geometry.mirror_boxes(box, picture), side) @ geometry.mirror_matrix(picture)
     np.testing.assert_allclose(crop_then_flip, flip_then_crop, rtol=1e-9, atol=1e-9)
 
 
 @given(st.floats(100, 2000), st.floats(100, 2000), pixels, pixels)
 def test_mirroring_pixels_is_mirroring_space_seen_by_the_mirrored_camera(fx, fy, cx, cy):
-    width, focal, princpt = np.float64(640), np.array([fx, fy]), np.array([cx, cy])
+    width, focal, princpt = np.array(640.0), np.array([fx, fy]), np.array([cx, cy])
     points = np.array([[30.0, -20.0, 500.0], [-80.0, 5.0, 900.0]])
     mirrored = geometry.project(geometry.mirror_points(points), focal, geometry.mirror_pixels(princpt, width))
     flipped = geometry.mirror_pixels(geometry.project(points, focal, princpt), width)

@@ -82,7 +82,7 @@ def test_autocast_does_not_round_the_places_of_pixels():
     matrix = torch.tensor([[[0.7, 0.2, 3.3], [-0.2, 0.7, 20.7], [0.0, 0.0, 1.0]]])
     plain = warp_regions(region, matrix, 32)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(warp_regions(region, matrix, 32), plain)
+        assert torch.equal(warp_regions(region, matrix, 32), plain)
 
 
 @pytest.mark.gpu
@@ -92,4 +92,4 @@ def test_patches_of_the_gpu_are_those_of_the_cpu():
     region = torch.from_numpy(np.ascontiguousarray(noise().transpose(2, 0, 1)))[None]
     matrix = torch.tensor([[[0.7, 0.2, 3.3], [-0.2, 0.7, 20.7], [0.0, 0.0, 1.0]]])
     theirs = warp_regions(region.cuda(), matrix.cuda(), 32).cpu()
-    torch.testing.assert_close(theirs, warp_regions(region, matrix, 32), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(theirs.numpy(), warp_regions(region, matrix, 32).numpy(), atol=1e-4)

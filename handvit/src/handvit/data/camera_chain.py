@@ -69,10 +69,10 @@ class CameraChain:
 
     def _moved(
         self,
-        rigid: geometry.Matrix,
-        linear: geometry.Matrix,
-        focal: geometry.Pair,
-        princpt: geometry.Pair,
+        rigid: Float[np.ndarray, "*#t 3 3"],
+        linear: Float[np.ndarray, "*#t 3 3"],
+        focal: Float[np.ndarray, "t 2"],
+        princpt: Float[np.ndarray, "t 2"],
         remedy: str,
     ) -> "CameraChain":
         homography = _homography(linear, focal, princpt, self.focal, self.princpt)
@@ -88,7 +88,7 @@ class CameraChain:
 
 
 def _homography(
-    linear: geometry.Matrix,
+    linear: Float[np.ndarray, "*#b 3 3"],
     focal: geometry.Pair,
     princpt: geometry.Pair,
     old_focal: geometry.Pair,

@@ -149,13 +149,15 @@ def zoom_matrix(about: Pair, scale: Float[np.ndarray, "*b"]) -> Matrix:
     return matrix
 
 
-def apply_homography(matrix: Matrix, points_px: Points2) -> Points2:
+def apply_homography(
+    matrix: Float[np.ndarray, "*#b 3 3"], points_px: Float[np.ndarray, "*#b n 2"]
+) -> Float[np.ndarray, "*all n 2"]:
     """Where the points go. Those that are `behind` get meaningless numbers; zero weights give infinities."""
     homogeneous = points_px @ matrix[..., :2].swapaxes(-1, -2) + matrix[..., None, :, 2]
     return np.asarray(homogeneous[..., :2] / homogeneous[..., 2:])
 
 
-def behind(matrix: Matrix, points_px: Points2) -> Bool[np.ndarray, "*b n"]:
+def behind(matrix: Float[np.ndarray, "*#b 3 3"], points_px: Float[np.ndarray, "*#b n 2"]) -> Bool[np.ndarray, "*all n"]:
     """Which points a turned camera cannot see, because they lie on or behind its horizon."""
     weight = (points_px @ matrix[..., 2, :2, None])[..., 0] + matrix[..., 2, 2, None]
     return np.asarray(weight <= HORIZON)
@@ -176,7 +178,7 @@ def box_around(points_px: Points2, valid: Bool[np.ndarray, "*b n"] | None = None
     return np.concatenate([low, high], -1)
 
 
-def warp_box(matrix: Matrix, box: Boxes) -> Boxes:
+def warp_box(matrix: Float[np.ndarray, "*#b 3 3"], box: Float[np.ndarray, "*#b 4"]) -> Float[np.ndarray, "*all 4"]:
     """The tight box of the four warped corners."""
     return box_around(apply_homography(matrix, box_corners(box)))
 
@@ -195,7 +197,9 @@ def mirror_matrix(width: Float[np.ndarray, "*b"]) -> Matrix:
     return matrix
 
 
-def mirror_pixels(points_px: Float[np.ndarray, "*b 2"], width: Float[np.ndarray, "*#b"]) -> Float[np.ndarray, "*b 2"]:
+def mirror_pixels(
+    points_px: Float[np.ndarray, "*#b 2"], width: Float[np.ndarray, "*#b"]
+) -> Float[np.ndarray, "*all 2"]:
     """x -> W - 1 - x; also for principal points."""
     mirrored = points_px.copy()
     mirrored[..., 0] = width - 1.0 - points_px[..., 0]

@@ -59,7 +59,7 @@ class PixelAugmenter:
 
 
 def _color_jitter(patches: Patches, s: ColorJitter, draws: list[Tensor], *_: Any) -> Patches:
-    brightness, contrast, saturation, hue, _ = _by_frame(patches, draws)
+    brightness, contrast, saturation, hue, _spare = _by_frame(patches, draws)
     flat: Tensor = patches.flatten(0, 1)
     if s.brightness > 0:
         flat = enhance.adjust_brightness_accumulative(flat, _around_one(brightness, s.brightness))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from handvit.data import geometry
 from handvit.data.augmentation import GeometricDraw
@@ -40,7 +40,7 @@ class PatchSettings:
 
 def prepare_clip(
     record: ClipRecord,
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | None,
+    images: Sequence[np.ndarray] | None,
     settings: PatchSettings,
     draw: GeometricDraw | None = None,
     seed: int = 0,
@@ -52,7 +52,7 @@ def prepare_clip(
 
     Args:
         record: Its `frames` are not read where `images` are given.
-        images: The decoded stored pictures, or None: the record's frames.
+        images: The decoded stored pictures, uint8 RGB (h, w, 3), or None: the record's frames.
         draw: The clip's augmentation. Without one no label has a part in the boxes.
         seed: What the pixel draws on the device start from.
 

@@ -39,7 +39,7 @@ class Picture:
     is_jpeg: bool = False
 
     @classmethod
-    def open(cls, content: bytes | Pixels, name: str) -> "Picture":
+    def open(cls, content: bytes | np.ndarray, name: str) -> "Picture":
         """Raises InputError where the pixels are no RGB uint8; bytes that are no picture tell when they are decoded."""
         if isinstance(content, np.ndarray):
             if content.dtype != np.uint8 or content.ndim != 3 or content.shape[2] != 3 or content.size == 0:
@@ -154,6 +154,6 @@ def _cut(picture: Picture, span: Int[np.ndarray, "2 2"], block: int) -> Pixels:
     return np.asarray(cv2.resize(part, (right - left, bottom - top), interpolation=cv2.INTER_AREA))
 
 
-def open_pictures(contents: Sequence[bytes | Pixels], key: str) -> tuple[Picture, ...]:
+def open_pictures(contents: Sequence[bytes | np.ndarray], key: str) -> tuple[Picture, ...]:
     """Pictures named by the sample's key and their place in the clip."""
     return tuple(Picture.open(content, f"{key}: frame {i}") for i, content in enumerate(contents))

@@ -238,7 +238,8 @@ def _hand(
 
 
 def _storage(crop: int | None, margin: float, shard: str | None, limit: int | None) -> dict[str, Any]:
-    return {"crop": _crop(crop, margin), "shard": part_of(shard), "limit": limit}
+    part = part_of(shard)
+    return {"crop": _crop(crop, margin), "shard": None if part == (0, 1) else part, "limit": limit}
 
 
 def _crop(side: int | None, margin: float) -> "CropStorage | None":

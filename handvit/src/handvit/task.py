@@ -15,13 +15,13 @@ from handvit.config import HandvitConfig
 from handvit.data.patches import fill_patches
 from handvit.data.pixel_augmentation import PixelAugmenter
 from handvit.data.sample import Batch, Sample, collate
-from handvit.draw import batch_sheet
 from handvit.hand import HandModel
 from handvit.losses import LossSettings, denominators, loss_terms
 from handvit.metrics import validation_sums
 from handvit.model.build import build_network, load_stage1
 from handvit.model.network import HandNetwork
 from handvit.posing import PosedHands, last_frames, pose_hands
+from handvit.sheets import batch_sheet
 from posecore.losses import total_loss
 from posecore.training import FitConfig, ParameterGroup, Progress, SampleSource, Task, Terms
 from posecore.training.config import Cosine, Every
@@ -122,7 +122,7 @@ class HandTask(Task[Batch]):
 
     def figures(self, model: nn.Module, batch: Batch) -> Mapping[str, UInt8[np.ndarray, "h w 3"]]:
         batch, posed = self._predicted(model, batch, with_vertices=True)
-        return {"validation": batch_sheet(batch, posed, self.hand.faces)}
+        return {"validation": batch_sheet(batch, posed, self._hand_on(batch))}
 
     def _predicted(self, model: nn.Module, batch: Batch, with_vertices: bool = False) -> tuple[Batch, PosedHands]:
         batch = fill_patches(batch, self.config.model.img_size)

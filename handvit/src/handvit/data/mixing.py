@@ -47,6 +47,11 @@ class MixedClips(MixedSource):
         which, own = self.locate(index)
         return self.datasets[which].record(own)
 
+    def image(self, index: int) -> str:
+        """Which picture the clip's last frame is, the same for both hands in it; empty where the shards do not say."""
+        which, own = self.locate(index)
+        return self.datasets[which].image(own)
+
     @property
     def data_sources(self) -> Shaped[np.ndarray, " n"]:
         """The data set of each clip, as its sample says it."""

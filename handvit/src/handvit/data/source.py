@@ -89,6 +89,13 @@ class ClipSource:
         """The T frames of a clip as they are stored; of several clips the first."""
         return self._read(int(self._low[index]), notes=True)
 
+    def image(self, index: int) -> str:
+        """Which picture the clip's last frame is, the same for both hands in it; empty where the shards do not say."""
+        which = int(self._low[index])
+        last = int(self._start[which]) + (self.rules.num_frames - 1) * self.rules.frame_step
+        record = self.clips.read(int(self._sequence[which]), [last], pictures=False)
+        return f"{record.data_source}/{record.imgs_path[0]}" if record.imgs_path and record.imgs_path[0] else ""
+
     @property
     def data_sources(self) -> Shaped[np.ndarray, " n"]:
         """The data set of each clip, as its sample says it."""

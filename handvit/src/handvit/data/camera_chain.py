@@ -101,9 +101,9 @@ def _homography(
 def check_frames(
     key: str, box: geometry.Boxes, focal: geometry.Pair, princpt: geometry.Pair, size_wh: geometry.Pair
 ) -> None:
-    has_area = (box[:, 2:] > box[:, :2]).all(-1) & np.isfinite(box).all(-1)
+    has_area = ((box[:, 2:] > box[:, :2]) & np.isfinite(box[:, 2:] - box[:, :2])).all(-1)
     is_inside = ((box[:, :2] < size_wh - 0.5) & (box[:, 2:] > -0.5)).all(-1)
-    has_camera = (focal > 0).all(-1) & np.isfinite(focal).all(-1) & np.isfinite(princpt).all(-1)
+    has_camera = ((focal > 0) & np.isfinite(focal + princpt)).all(-1)
     fine = has_area & is_inside & has_camera
     if fine.all():
         return

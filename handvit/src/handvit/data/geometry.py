@@ -133,11 +133,11 @@ def matrix_axis_angle(matrix: Matrix) -> Float[np.ndarray, "*b 3"]:
     return np.asarray(vector * (angle / np.where(sine > 0, sine, 1.0)))
 
 
-def scene_rotation(rotation_rad: float, tilt: Float[np.ndarray, "*b 3"]) -> Matrix:
+def scene_rotation(rotation_rad: float, tilt: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
     """R_tilt R_z: first about the optical axis by `rotation_rad`, then by the axis-angle `tilt`."""
     cosine, sine = math.cos(rotation_rad), math.sin(rotation_rad)
     roll = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-    return np.asarray(axis_angle_matrix(tilt) @ roll)
+    return np.asarray(axis_angle_matrix(tilt) @ roll) if tilt.any() else roll
 
 
 def zoom_matrix(about: Pair, scale: Float[np.ndarray, "*b"]) -> Matrix:

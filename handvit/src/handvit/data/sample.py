@@ -87,9 +87,7 @@ class Batch:
     def network_input(self) -> HandInput:
         if self.patches is None:
             raise ValueError("the batch has no patches yet: data.patches makes them on the device")
-        return HandInput(
-            self.patches, self.patch_bbox, self.hand_bbox, self.focal, self.princpt, self.timestamp_ms
-        )
+        return HandInput(self.patches, self.patch_bbox, self.hand_bbox, self.focal, self.princpt, self.timestamp_ms)
 
 
 def collate(samples: list[Sample]) -> Batch:

@@ -2,12 +2,15 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from posecore.draw import Picture
 
+AnyPicture = UInt8[np.ndarray, "_ _ 3"]
+"""A picture whose size is not that of the other arguments."""
 
-def enlarged(image: Picture, width: int) -> Picture:
+
+def enlarged(image: Picture, width: int) -> AnyPicture:
     """The picture at another width, its shape kept."""
     height = round(image.shape[0] * width / image.shape[1])
     method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from handvit.draw.enlarge import enlarged, enlarged_K
+from handvit.draw.enlarge import AnyPicture, enlarged, enlarged_K
 from handvit.draw.meshes import draw_meshes, project_mm
 from handvit.draw.skeletons import PREDICTION
 from handvit.joints import PARENTS
@@ -82,7 +82,7 @@ def case_sheet(
     cases: Sequence[Case], faces: Int[np.ndarray, "f 3"] | None = None, side: int = 192, *, backend: Backend = "warp"
 ) -> Picture:
     """A row a case: patch | truth | prediction | both from the side. Patches are enlarged to `side`."""
-    cells: list[Picture] = []
+    cells: list[AnyPicture] = []
     captions: list[str] = []
     for case in cases:
         patch, K = enlarged(case.patch, side), enlarged_K(case.K, side / case.patch.shape[1])
@@ -96,7 +96,7 @@ def case_sheet(
     return tile(cells, captions, columns=4)
 
 
-def clip_strip(frames: Sequence[Picture], captions: Sequence[str] | None = None) -> Picture:
+def clip_strip(frames: Sequence[AnyPicture], captions: Sequence[str] | None = None) -> AnyPicture:
     """The frames of a clip in a row, in order."""
     return tile(frames, captions, columns=len(frames))
 

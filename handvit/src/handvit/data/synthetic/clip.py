@@ -46,7 +46,7 @@ class Scene:
     """Hands of t frames before the camera, as drawn (right); metres and pixels."""
 
     joints_cam: Float[np.ndarray, "t 21 3"]
-    vertices_cam: Float[np.ndarray, "t w 3"]
+    vertices_cam: Float[np.ndarray, "t m 3"]
     """With forearms."""
     pose: Float[np.ndarray, "t 48"]
     K: Float[np.ndarray, "t 3 3"]

@@ -51,14 +51,14 @@ class HandMesh:
 
     def with_forearm(
         self, vertices: Float[np.ndarray, "t v 3"], direction: Float[np.ndarray, "t 3"]
-    ) -> Float[np.ndarray, "t w 3"]:
+    ) -> Float[np.ndarray, "t m 3"]:
         """Posed hands with forearms that leave the wrist in a direction (unit, same frame)."""
         return np.concatenate([vertices, forearm_vertices(vertices[:, self.loop], direction)], 1)
 
 
 def render_hands(
     mesh: HandMesh,
-    vertices_cam: Float[np.ndarray, "t w 3"],
+    vertices_cam: Float[np.ndarray, "t m 3"],
     K: Float[np.ndarray, "t 3 3"],
     looks: Looks,
     size: tuple[int, int],
@@ -95,7 +95,7 @@ def _mixed(
 def _colors(
     mesh: HandMesh,
     raster: Raster,
-    vertices: Float[Tensor, "t w 3"],
+    vertices: Float[Tensor, "t m 3"],
     looks: Looks,
     pixels: tuple[Tensor, Tensor, Tensor],
 ) -> Float[Tensor, "n 3"]:

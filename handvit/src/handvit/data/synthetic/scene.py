@@ -114,14 +114,14 @@ def random_forearm(rng: np.random.Generator, anatomy: Anatomy) -> Float[np.ndarr
     return np.asarray(direction / np.linalg.norm(direction))
 
 
-def _paint(rng: np.random.Generator, power: float = 0.6) -> Float[np.ndarray, " 3"]:
-    """A colour of things around us: any brightness, mostly little saturation (the more, the less the power)."""
+def _paint(rng: np.random.Generator) -> Float[np.ndarray, " 3"]:
+    """A colour of things around us: any brightness, mostly little saturation."""
     hue = rng.uniform(-1, 1, 3)
-    return np.asarray(np.clip(rng.uniform(0.08, 0.92) + 0.4 * rng.random() ** (1 + power) * (hue - hue.mean()), 0, 1))
+    return np.asarray(np.clip(rng.uniform(0.08, 0.92) + 0.4 * rng.random() ** 1.8 * (hue - hue.mean()), 0, 1))
 
 
 def _gradient(rng: np.random.Generator, height: int, width: int) -> Float32[np.ndarray, "h w 3"]:
-    corners = np.clip(_paint(rng, 1) + rng.normal(0, 0.1, (2, 2, 1)) + rng.normal(0, 0.04, (2, 2, 3)), 0, 1)
+    corners = np.clip(_paint(rng) + rng.normal(0, 0.1, (2, 2, 1)) + rng.normal(0, 0.04, (2, 2, 3)), 0, 1)
     corners = corners.astype(np.float32)
     return np.asarray(cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR))
 

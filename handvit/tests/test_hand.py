@@ -1,10 +1,11 @@
 """The posed hand against the reference vectors, smplx, and the laws of a hand."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import smplx
@@ -263,6 +264,15 @@ def test_gradients_are_finite_and_true_at_the_flat_hand(hand: HandModel) -> None
     assert torch.autograd.gradcheck(joints, (pose, betas), eps=1e-5, atol=1e-7)
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """The model's own checks alone, also in a run that checks annotations (`--jaxtyping-packages`)."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_inputs_and_options_are_told_by_name(hand: HandModel) -> None:
     rotations, betas = torch.eye(3).double().expand(2, 16, 3, 3), torch.zeros(2, 10).double()
     with pytest.raises(ValueError, match="batches differ"):

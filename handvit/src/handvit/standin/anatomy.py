@@ -52,8 +52,8 @@ def hand_anatomy(rng: np.random.Generator) -> tuple[Finger, ...]:
     """Index, middle, little, ring finger and thumb: MANO's order."""
 
     def finger(
-        name: str, base: Sequence[float], along: Sequence[float], up: Sequence[float],
-        lengths_mm: Sequence[float], radii_mm: Sequence[float],
+        name: str, base: Sequence[float], along: Sequence[float | int], up: Sequence[float],
+        lengths_mm: Sequence[float | int], radii_mm: Sequence[float],
     ) -> Finger:  # fmt: skip
         lengths = 1e-3 * np.array(lengths_mm) * (1 + _SPREAD * rng.uniform(-1, 1, 3))
         radii = 1e-3 * np.array(radii_mm) * (1 + _SPREAD * rng.uniform(-1, 1))

@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 
 from handvit.joints import FINGERTIPS, MANO_JOINT_NAMES, MANO_PARENTS
 from handvit.standin.anatomy import WRIST, hand_anatomy
+from handvit.standin.build import build_surface
 from handvit.standin.directions import mean_pose, pose_components, pose_directions, shape_directions
 from handvit.standin.skin import joint_regressor, skinning_weights
-from handvit.standin.surface import Surface, build_surface, neighbour_average
+from handvit.standin.surface import Surface, neighbour_average
 from posecore.bodymodel import BodyArrays
 
 LABEL = "mano-standin"

@@ -83,7 +83,7 @@ def _fewest(weights: Float[np.ndarray, "v 16"]) -> Float[np.ndarray, "v 16"]:
 
 
 def joint_regressor(
-    points: Float[np.ndarray, "v 3"], joints: Float[np.ndarray, "16 3"], candidates: Sequence[Int[np.ndarray, " n"]]
+    points: Float[np.ndarray, "v 3"], joints: Float[np.ndarray, "16 3"], candidates: Sequence[Int[np.ndarray, " _"]]
 ) -> Float[np.ndarray, "16 v"]:
     """Rows of few weights, none negative, that sum to 1 and give the joint; each from the nearest of its candidates."""
     regressor = np.zeros((len(joints), len(points)))

@@ -26,6 +26,8 @@ class Frames:
     """Frames of one hand in one video have the same."""
     image: tuple[str, ...]
     """Which picture it is, the same for both hands in it; empty: not known."""
+    source_index: tuple[str, ...]
+    """Ids in the raw dataset as JSON text; empty: not known."""
     data_source: tuple[str, ...]
     is_left: Bool[np.ndarray, " n"]
     timestamp_ms: Float[np.ndarray, " n"]
@@ -56,6 +58,7 @@ def frames_of(
     *,
     sequence: Sequence[str] | None = None,
     image: Sequence[str] = (),
+    source_index: Sequence[str] = (),
 ) -> Frames:
     """Rows of a batch and what was predicted for it, the frames of a clip one after another.
 
@@ -63,6 +66,7 @@ def frames_of(
         posed: For the same frames as the batch.
         sequence: Name of each clip's video; None: its key without the first frame's number.
         image: Name of each row's picture.
+        source_index: Ids of each row in the raw dataset, as JSON text.
 
     Raises:
         ValueError: Other clips and frames than in the batch, or a batch without patches.
@@ -77,6 +81,7 @@ def frames_of(
         key=_repeated(batch.key, t),
         sequence=_repeated(names, t),
         image=tuple(image) if image else ("",) * (count[0] * t),
+        source_index=tuple(source_index) if source_index else ("",) * (count[0] * t),
         data_source=_repeated(batch.data_source, t),
         is_left=_rows(batch.is_left[:, None].expand(count)),
         timestamp_ms=_rows(batch.timestamp_ms),

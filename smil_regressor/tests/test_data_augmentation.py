@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
+from posecore.data.counter_random import normals, uniforms
 from smil_regressor.config import Augmentation
 from smil_regressor.data.augmentation import Augmenter, blur, warp
-from smil_regressor.data.counter_random import normals, uniforms
 from smil_regressor.data.sample import collate
 
 EVERYTHING = Augmentation(

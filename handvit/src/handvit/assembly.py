@@ -46,10 +46,15 @@ def find_file(path: Path, field: str, folders: Sequence[Path]) -> Path:
 
 
 def build_hand(config: HandvitConfig, folders: Sequence[Path] = ()) -> HandModel:
-    """The right hand of a configuration."""
+    """The right hand of a configuration.
+
+    Raises:
+        InputError: Its file is missing, with the page to get it from, or no MANO hand.
+    """
     path = config.hand.mano_path
-    found = None if path is None else find_file(path, "hand.mano_path", folders)
-    return read_hand(found, tips=FINGERTIPS[config.hand.tips], joint_source=config.hand.joint_source)
+    if path is not None and not path.is_absolute():
+        path = next((folder / path for folder in folders if (folder / path).exists()), path)
+    return read_hand(path, tips=FINGERTIPS[config.hand.tips], joint_source=config.hand.joint_source)
 
 
 def hand_facts(hand: HandModel, embedded: bool) -> Facts:

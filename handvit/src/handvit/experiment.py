@@ -10,9 +10,8 @@ from torch import Tensor
 from handvit.assembly import HAND_FILE, Facts, build_hand, find_file, hand_facts
 from handvit.config import HandvitConfig
 from handvit.data.mixing import open_sources
-from handvit.hand import HandModel
+from handvit.hand import HandModel, write_hand
 from handvit.task import SYSTEM, HandTask, RunData, fit_config
-from posecore.bodymodel import write_model
 from posecore.errors import InputError
 from posecore.report import write_report
 from posecore.training import fit
@@ -93,8 +92,9 @@ def open_run_data(config: HandvitConfig, hand: HandModel, folders: Sequence[Path
 def with_found_files(config: HandvitConfig, folders: Sequence[Path]) -> HandvitConfig:
     """The configuration with whole paths that exist, so that the run can be evaluated from any folder."""
     changes: dict[str, Any] = {}
-    if config.hand.mano_path is not None:
-        found = find_file(config.hand.mano_path, "hand.mano_path", folders).resolve()
+    mano = config.hand.mano_path
+    if mano is not None:  # read_hand tells of a missing one, and where to get it
+        found = next((c for c in (mano, *(folder / mano for folder in folders)) if c.exists()), mano).absolute()
         changes["hand"] = config.hand.model_copy(update={"mano_path": found})
     named = {"stage1_path": config.general.stage1_path, "weights_path": config.general.weights_path}
     files = {k: find_file(p, f"general.{k}", folders).resolve() for k, p in named.items() if p is not None}
@@ -106,7 +106,7 @@ def keep_hand(config: HandvitConfig, hand: HandModel, folder: Path) -> None:
     """Copy the hand model beside the checkpoints: with it a run folder is all that is needed to predict."""
     folder.mkdir(parents=True, exist_ok=True)
     if config.hand.mano_path is not None and not (folder / HAND_FILE).exists():
-        write_model(hand.body, folder / HAND_FILE)
+        write_hand(hand, folder / HAND_FILE)
 
 
 def _starting_weights(config: HandvitConfig) -> tuple[Mapping[str, Tensor] | None, str]:

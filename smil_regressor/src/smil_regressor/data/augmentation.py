@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from posecore.data.counter_random import normals, uniforms
 from smil_regressor.config import Augmentation
-from smil_regressor.data.counter_random import normals, uniforms
 from smil_regressor.data.sample import Batch
 
 SCALARS, SHIFTS, NOISE = range(3)

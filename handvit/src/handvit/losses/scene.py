@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -38,7 +38,7 @@ class LossSettings:
     residual_beta: float = 0.1
 
     @classmethod
-    def of(cls, config: LossConfig, norm_by_hand: bool, patch_size: int) -> Self:
+    def of(cls, config: LossConfig, norm_by_hand: bool, patch_size: int) -> "LossSettings":
         """From the configuration of a run; `patch_size` is the side of the network's input."""
         sigma = config.heatmap_sigma
         if sigma is None:

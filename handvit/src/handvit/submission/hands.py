@@ -4,8 +4,9 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -114,7 +115,9 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON: {error}") from None
 
 
-def write_pair(file: IO[str], joints_m: Float[np.ndarray, "n 21 3"], vertices_m: Float[np.ndarray, "n 778 3"]) -> None:
+def write_pair(
+    file: TextIOWrapper, joints_m: Float[np.ndarray, "n 21 3"], vertices_m: Float[np.ndarray, "n 778 3"]
+) -> None:
     """`[xyz, verts]` to the micrometre, hand by hand: as one list of floats it would take gigabytes."""
     file.write("[")
     for position, points in enumerate((joints_m, vertices_m)):

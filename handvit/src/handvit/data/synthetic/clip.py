@@ -211,6 +211,7 @@ def _record(
     focal, princpt = K[:, [0, 1], [0, 1]], K[:, :2, 2]
     joints_px = joints_mm[..., :2] / joints_mm[..., 2:] * focal[:, None] + princpt[:, None]
     inside: Bool[np.ndarray, "t 21"] = ((joints_px >= -0.5) & (joints_px <= np.array(size[::-1]) - 0.5)).all(-1)
+    inside &= inside.sum(1, keepdims=True) > 1  # a single joint spans no box
     return ClipRecord(
         key=f"{split}-{plan.number:07d}",
         frames=encoded,

@@ -1,6 +1,7 @@
 """Clips in order, from this process or from several, into shards."""
 
 import multiprocessing
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -118,6 +119,8 @@ def find_problems(wanted: SyntheticSet) -> list[str]:
         )
         if value < least
     ]
+    if not re.fullmatch(r"[\w-]+", wanted.split, re.ASCII):
+        problems.append(f"split: {wanted.split!r}, must be letters, digits, _ and -, as in train")
     if not 0 <= wanted.left_share <= 1:
         problems.append(f"left_share: {wanted.left_share}, must be 0 to 1")
     if not 1 <= wanted.quality <= 100:

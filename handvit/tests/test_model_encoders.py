@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from handvit.config.model import BackboneConfig, ModelConfig
+from handvit.model.architecture import layout_of, read_architecture, resolved
 from handvit.model.backbone import Backbone
 from handvit.model.perspective import PerspCrossAttention, PerspDense, cell_centers, ray_grid
-from handvit.model.pretrained import create_trunk, layout_of, read_architecture, resolved
+from handvit.model.pretrained import create_trunk
 from posecore.errors import InputError
 
 SIZES = {
@@ -198,6 +199,27 @@ def test_a_resolved_configuration_needs_no_folder(published):
     again = build(alone.backbone_str, load_weights=False, **alone.kwargs)
     again.load_state_dict(stored.state_dict())
     assert torch.equal(again(images()), stored(images()))
+
+
+@torch.no_grad()
+def test_fields_of_a_stored_configuration_that_mean_nothing_to_the_encoder_do_not_disturb(published, tmp_path):
+    stored = json.loads((published["swinv2"] / "config.json").read_text())
+    write(tmp_path, json.dumps(stored | {"path_norm": True, "id2label": {"0": "cat"}}))
+    (tmp_path / "model.safetensors").write_bytes((published["swinv2"] / "model.safetensors").read_bytes())
+    model = resolved(ModelConfig(img_size=32, backbone={"backbone_str": str(tmp_path)}))
+    again = build(model.backbone.backbone_str, **model.backbone.kwargs)
+    again.load_state_dict(build(tmp_path).state_dict())
+    assert torch.equal(again(images()), build(published["swinv2"])(images()))
+
+
+@torch.no_grad()
+def test_absolute_positions_of_swin_fit_their_own_size_only(tmp_path):
+    import transformers
+
+    options = SIZES["swinv2"] | {"use_absolute_embeddings": True}
+    transformers.Swinv2Model(transformers.Swinv2Config(image_size=STORED, **options)).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"fit images of 32 px only; model\.img_size is 48"):
+        build(tmp_path, img_size=48)
 
 
 def broken(folder, target, change):

@@ -400,7 +400,7 @@ def test_an_onnx_file_answers_as_the_network_does_for_any_batch(changes, tmp_pat
     dynamic = tuple({0: torch.export.Dim.DYNAMIC} for _ in range(6))
     names = ["first", *NAMES]
     program = torch.onnx.export(
-        Exported(network),
+        Exported(network).eval(),
         arguments(2),
         dynamo=True,
         verbose=False,

@@ -22,6 +22,11 @@ def tensors(arrays):
     return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
 
 
+def no_frames():
+    """Cameras of three frames, which this head does not look at."""
+    return HandInput(torch.zeros(3, 1, 3, 0, 0), *(torch.zeros(3, 1, n) for n in (4, 4, 2, 2)), torch.zeros(3, 1))
+
+
 def part(values, prefix):
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
@@ -52,7 +57,7 @@ def test_the_hand_decoder_is_upstreams(reference):
     decoder = HandDecoder(24, 24, head, 2, 2, 8, 32, joint_type="axis_angle").eval()
     decoder.load_state_dict(part(values, "hd."))
     token = decoder(values["context"])
-    prediction = decoder.read(token[:, None], None)
+    prediction = decoder.read(token[:, None], no_frames())
     torch.testing.assert_close(token, values["token"], **TOLERANCE)
     torch.testing.assert_close(prediction.pose_params[:, 0], values["pose"], **TOLERANCE)
     torch.testing.assert_close(prediction.betas[:, 0], values["shape"], **TOLERANCE)

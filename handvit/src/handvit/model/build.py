@@ -12,11 +12,12 @@ from handvit.config.model import (
     RootZMultibinConfig,
     SoftArgmax3dConfig,
 )
+from handvit.model.architecture import layout_of, read_architecture
 from handvit.model.backbone import Backbone, TrunkLayout
 from handvit.model.decoder import HandDecoder
 from handvit.model.network import HandNetwork
 from handvit.model.perspective import PerspCrossAttention, PerspDense, PerspInfoEmbedder
-from handvit.model.pretrained import create_trunk, layout_of, read_architecture
+from handvit.model.pretrained import create_trunk
 from handvit.model.temporal import CausalEncoder, LastFrameEncoder
 from handvit.model.translation_heads import (
     HAND_SIZE_MM,

@@ -30,6 +30,24 @@ class HandvitConfig(Config):
     def _stage_2_begins_with_stage_1(self) -> "HandvitConfig":
         if self.model.stage == 1 and self.general.stage1_path is not None:
             raise ValueError("general.stage1_path is for model.stage 2; a stage 1 run begins with general.weights_path")
+        if self.general.stage1_path is not None and self.general.weights_path is not None:
+            raise ValueError("general.stage1_path and general.weights_path both name where the run begins; give one")
+        return self
+
+    @model_validator(mode="after")
+    def _supervised_frames_are_answered(self) -> "HandvitConfig":
+        kind, frames = self.model.temporal_encoder.kind, self.model.num_frame
+        if self.loss.frames == "all" and self.model.stage == 2 and kind == "last":
+            raise ValueError(
+                'loss.frames is "all", but model.temporal_encoder.kind last answers for the last frame of a clip only; '
+                'take kind causal, or loss.frames "last"'
+            )
+        for name, needed in (("velocity", 2), ("acceleration", 3)):
+            weight = getattr(self.loss, name)
+            if weight > 0 and frames < needed:
+                raise ValueError(
+                    f"loss.{name} is {weight:g}: it needs clips of {needed} frames or more, but model.num_frame is {frames}"
+                )
         return self
 
 

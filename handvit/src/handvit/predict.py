@@ -1,7 +1,7 @@
 """The predictor that a notebook or a robot calls: pictures and boxes in, hands in camera coordinates out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from posecore.rotations import matrix_to_axis_angle
 Picture = UInt8[np.ndarray, "h w 3"]
 Cameras = Intrinsics | Float[np.ndarray, "3 3"] | Float[np.ndarray, "n 3 3"] | float | None
 MM = 1000.0
+NEAREST_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ class Hands:
     root_mm: Float[np.ndarray, "n 3"]
     """The wrist."""
     joints_mm: Float[np.ndarray, "n 21 3"]
-    vertices_mm: Float[np.ndarray, "n 778 3"]
+    vertices_mm: Float[np.ndarray, "n v 3"]
+    """778, or none where only parameters are kept (`without_vertices`)."""
     joints_px: Float[np.ndarray, "n 21 2"]
+    """nan where a joint is not in front of the camera."""
     hand_size_mm: Float[np.ndarray, " n"]
     """Length of the predicted middle finger."""
     score: Float[np.ndarray, " n"]
@@ -69,6 +72,25 @@ class Hands:
     def faces(self, index: int) -> Int[np.ndarray, "f 3"]:
         """Triangles of a hand's mesh, normals outward."""
         return self.right_faces if self.handedness[index] == "right" else self.right_faces[:, ::-1]
+
+    def rows(self, indices: Sequence[int]) -> "Hands":
+        """Some of the hands, in this order."""
+        chosen = np.asarray(indices, np.int64)
+        values: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _ROWS}
+        return replace(self, handedness=tuple(self.handedness[i] for i in chosen.tolist()), **values)
+
+    def without_vertices(self) -> "Hands":
+        """A fifth of the memory; `reposing.posed_again` makes the vertices anew."""
+        return replace(self, vertices_mm=self.vertices_mm[:, :0])
+
+    @classmethod
+    def concatenated(cls, parts: "Sequence[Hands]") -> "Hands":
+        """Hands of one predictor, one after the other."""
+        values: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ROWS}
+        return replace(parts[0], handedness=sum((part.handedness for part in parts), ()), **values)
+
+
+_ROWS = tuple(field.name for field in fields(Hands) if field.name not in ("handedness", "right_faces", "is_standin"))
 
 
 class Predictor:
@@ -151,7 +173,7 @@ class Predictor:
         """The network's input: one clip of one frame for each hand, patches on the device."""
         device = self.loaded.device
         batch = collate([self._sample(request, index) for index in range(len(request.boxes))])
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(batch).items()}
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(batch).items()}
         return fill_patches(Batch(**moved), self.loaded.config.model.img_size)
 
     def _sample(self, request: "Request", index: int) -> Sample:
@@ -199,7 +221,7 @@ class Predictor:
             root_mm=_np(root),
             joints_mm=joints_mm,
             vertices_mm=_np(posed.vertices_cam_mm[:, -1] @ back.mT),
-            joints_px=_project(joints_mm, K),
+            joints_px=project_mm(joints_mm, K),
             hand_size_mm=_np(posed.hand_size_mm[:, -1]),
             score=_np(root_confidence(prediction)),
             right_faces=_np(hand.faces),
@@ -262,9 +284,11 @@ def _cameras(given: Cameras, shapes: Sequence[tuple[int, ...]]) -> list[Intrinsi
     return [Intrinsics.from_matrix(K) for K in matrices]
 
 
-def _project(points_mm: Float[np.ndarray, "n 21 3"], K: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 21 2"]:
+def project_mm(points_mm: Float[np.ndarray, "n p 3"], K: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n p 2"]:
+    """Pixels of points, each hand's with its own K; nan where a point is not in front of the camera."""
     homogeneous = points_mm @ K.swapaxes(-1, -2)
-    return np.asarray(homogeneous[..., :2] / homogeneous[..., 2:])
+    depth = np.where(homogeneous[..., 2:] >= NEAREST_MM, homogeneous[..., 2:], np.nan)
+    return np.asarray(homogeneous[..., :2] / depth)
 
 
 def _np(value: Tensor) -> Any:

@@ -96,6 +96,46 @@ def inspect(
         result_json(found) if as_json else result("\n".join(f"{key:28} {value}" for key, value in found.items()))
 
 
+@app.command()
+def tokens(
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Run or checkpoint of stage 1.")],
+    data: Annotated[
+        list[str],
+        typer.Option("--data", help="Folder, file, glob or braces of .tar shards; may be given repeatedly."),
+    ],
+    mano: Annotated[
+        Path | None, typer.Option("--mano", help="MANO_RIGHT.pkl or .npz, where it is not beside the checkpoint.")
+    ] = None,
+    precision: Annotated[
+        Literal["no", "bf16", "fp16"], typer.Option(help="Of the network; tokens are stored as float32.")
+    ] = "no",
+    batch_size: Annotated[int, typer.Option(min=1, help="Frames at once.")] = 64,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures; 0: this one.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    shard: Shard = None,
+) -> None:
+    """What stage 1 makes of each frame, beside the shards: stage 2 then trains without pictures, many times faster.
+
+    Example: handvit data tokens --checkpoint runs/stage1 --data hands/train, then handvit train --config stage2.json
+    --stage1 runs/stage1 --data hands/train --set data.token_cache=true --set train.augmentation.enabled=false
+    """
+    with exit_codes():
+        from handvit.make_tokens import make_tokens
+
+        result_json(
+            make_tokens(
+                checkpoint,
+                data,
+                mano_path=mano,
+                part=part_of(shard),
+                precision=precision,
+                batch_size=batch_size,
+                workers=workers,
+                device=device,
+            )
+        )
+
+
 @convert_app.command()
 def interhand(
     root: Root,

@@ -10,6 +10,7 @@ from torch import Tensor
 from handvit.assembly import HAND_FILE, Facts, build_hand, find_file, hand_facts
 from handvit.config import HandvitConfig
 from handvit.data.mixing import open_sources
+from handvit.data.token_files import TokenOrigin
 from handvit.hand import HandModel, write_hand
 from handvit.task import SYSTEM, HandTask, RunData, fit_config
 from posecore.errors import InputError
@@ -71,20 +72,26 @@ def open_task(config: HandvitConfig, folders: Sequence[Path] = ()) -> HandTask:
     if hand.is_standin:
         logger.warning("hand.mano_path is %s: results belong to the stand-in hand, not to MANO", config.hand.mano_path)
     weights, source = _starting_weights(config)
-    data = open_run_data(config, hand, folders)
+    tokens_of = TokenOrigin.of(config, weights, source) if config.data.token_cache and weights is not None else None
+    data = open_run_data(config, hand, folders, tokens_of)
     facts = hand_facts(hand, embedded=config.hand.mano_path is None)
     return HandTask(config, hand, data, facts, weights, source)
 
 
-def open_run_data(config: HandvitConfig, hand: HandModel, folders: Sequence[Path] = ()) -> RunData:
+def open_run_data(
+    config: HandvitConfig, hand: HandModel, folders: Sequence[Path] = (), tokens_of: TokenOrigin | None = None
+) -> RunData:
     """Training and validation samples.
+
+    Args:
+        tokens_of: Train on the tokens of this network instead of on pictures.
 
     Raises:
         InputError: No shards are named or found, or they hold no clip that passes the filters.
     """
     if not config.data.train.datasets:
         raise InputError("data.train.datasets: names no shards; give --data FOLDER, or name them in the configuration")
-    train, weights = open_sources(config, "train", hand, folders)
+    train, weights = open_sources(config, "train", hand, folders, tokens_of)
     validation = open_sources(config, "val", hand, folders)[0] if config.data.val.datasets else None
     return RunData(train, validation, weights)
 

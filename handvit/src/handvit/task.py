@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
@@ -90,6 +89,8 @@ class HandTask(Task[Batch]):
         return collate(samples)
 
     def prepare(self, batch: Batch) -> Batch:
+        if batch.tokens is not None:
+            return batch
         return self.augment(fill_patches(batch, self.config.model.img_size))
 
     def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
@@ -111,7 +112,7 @@ class HandTask(Task[Batch]):
 
     def loss(self, model: nn.Module, batch: Batch, denominators: Mapping[str, Tensor], progress: Progress) -> Terms:
         self._warm_dropout(model, progress.step)
-        prediction = model(batch.network_input(), self.config.loss.frames == "all")
+        prediction = model(batch.network_input(), self.config.loss.frames == "all", batch.tokens)
         terms = loss_terms(prediction, batch, self._hand_on(batch), list(self.weights), self.settings)
         return total_loss(terms, self.weights, denominators)
 

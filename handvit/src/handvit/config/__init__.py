@@ -50,6 +50,21 @@ class HandvitConfig(Config):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _tokens_are_of_stage_1_and_of_the_pictures_as_they_are(self) -> "HandvitConfig":
+        if not self.data.token_cache:
+            return self
+        if self.model.stage == 1:
+            raise ValueError(
+                "data.token_cache is true, but model.stage is 1, which makes the tokens; it is for stage 2"
+            )
+        if self.train.augmentation.enabled:
+            raise ValueError(
+                "data.token_cache is true, but so is train.augmentation.enabled: tokens are made of the pictures as they "
+                "are; switch one of them off"
+            )
+        return self
+
 
 __all__ = [
     "AugmentationConfig",

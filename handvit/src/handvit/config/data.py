@@ -106,6 +106,9 @@ class DataConfig(Config):
     """Clips to validate on while training; empty: no validation."""
     test: SourceConfig = SourceConfig()
     """Clips that `evaluate` scores."""
+    token_cache: bool = False
+    """Stage 2: train on stage 1's tokens, which `handvit data tokens` has put beside the shards, instead of on pictures.
+    Many times faster; train.augmentation must be off. Validation goes on looking at pictures."""
     workers: NonNegativeInt = 2
     """Processes that load clips for each training process; 0: it loads them itself."""
     prefetch: PositiveInt = 2

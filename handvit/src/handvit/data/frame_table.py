@@ -67,7 +67,7 @@ def table_path(shard: Path) -> Path:
 
 
 def _open(shard: Path) -> FrameTable:
-    checksum = _checksum(open_index(shard))
+    checksum = contents_checksum(open_index(shard))
     table = _kept(shard, checksum)
     if table is None:
         table = _scan(shard)
@@ -113,7 +113,7 @@ _OF_FRAMES: dict[str, type] = {
 }
 
 
-def _checksum(index: ShardIndex) -> str:
+def contents_checksum(index: ShardIndex) -> str:
     """Of the names and places of all files in the shard."""
     digest = hashlib.sha256(json.dumps([FORMAT, index.keys, index.fields]).encode())
     digest.update(index.offsets.tobytes() + index.sizes.tobytes())

@@ -14,7 +14,9 @@ from handvit.data.clips import split_clip_range
 from handvit.data.preparation import Preparation
 from handvit.data.preprocess import PatchSettings
 from handvit.data.records import ClipRecord
-from handvit.data.source import ClipRules, ClipSource, Prepare, segments_to_indices
+from handvit.data.source import ClipRules, ClipSource, segments_to_indices
+from handvit.data.token_clips import TokenClips
+from handvit.data.token_files import TokenOrigin
 from handvit.hand import HandModel
 from posecore.data.mixed import MixedSource
 from posecore.data.shards import find_shards
@@ -102,7 +104,11 @@ def depth_bin(depth_mm: Float[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
 
 
 def open_sources(
-    config: HandvitConfig, part: Literal["train", "val", "test"], hand: HandModel, folders: Sequence[Path] = ()
+    config: HandvitConfig,
+    part: Literal["train", "val", "test"],
+    hand: HandModel,
+    folders: Sequence[Path] = (),
+    tokens_of: TokenOrigin | None = None,
 ) -> tuple[MixedClips, list[float] | None]:
     """The clips of one part of a configuration, and their sampling weights (None: each clip once an epoch).
 
@@ -110,6 +116,7 @@ def open_sources(
 
     Args:
         folders: Where relative paths are looked for after the working folder.
+        tokens_of: Read the tokens of this network instead of pictures.
 
     Raises:
         InputError: No data sets are named, shards are missing or damaged, or no clip passes the filter.
@@ -123,7 +130,7 @@ def open_sources(
     prepare = Preparation(settings, config.train.augmentation if part == "train" else None)
     field = f"data.{part}"
     hands_mean = hand.hands_mean.detach().cpu().numpy()
-    mixed = open_part(source, prepare, config.model.num_frame, hands_mean, folders, field=field)
+    mixed = open_part(source, prepare, config.model.num_frame, hands_mean, folders, field=field, tokens_of=tokens_of)
     if config.model.norm_by_hand:
         _refuse_made_up_cameras(mixed, source, field)
     return mixed, mixed.sample_weights()
@@ -131,14 +138,18 @@ def open_sources(
 
 def open_part(
     config: SourceConfig,
-    prepare: Prepare,
+    prepare: Preparation,
     num_frames: int,
     hands_mean: Float[np.ndarray, "45"] | None = None,
     folders: Sequence[Path] = (),
     *,
     field: str,
+    tokens_of: TokenOrigin | None = None,
 ) -> MixedClips:
     """The clips of a section of a configuration.
+
+    Args:
+        tokens_of: Read the tokens of this network instead of pictures.
 
     Raises:
         InputError: As `open_sources`.
@@ -155,7 +166,12 @@ def open_part(
     sources = []
     for dataset in config.datasets:
         shards = find_dataset(dataset, folders, f"{field}.datasets.{dataset.name}")
-        source = ClipSource(shards, prepare, rules, pose_mean=dataset.pose_mean, hands_mean=hands_mean)
+        if tokens_of is None:
+            source = ClipSource(shards, prepare, rules, pose_mean=dataset.pose_mean, hands_mean=hands_mean)
+        else:
+            source = TokenClips(
+                shards, prepare.settings, rules, tokens_of, pose_mean=dataset.pose_mean, hands_mean=hands_mean
+            )
         logger.info("%s: %d clips an epoch in %d shards; %s", dataset.name, len(source), len(shards), source.dropped)
         sources.append(source)
     if not isinstance(config, TrainSourceConfig):

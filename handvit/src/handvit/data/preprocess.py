@@ -6,7 +6,7 @@ picture, on the device (`data.patches`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -65,6 +65,28 @@ def prepare_clip(
         raise InputError(f"{record.key}: has {len(contents)} pictures for {len(record.hand_bbox)} boxes")
     pictures = open_pictures(contents, record.key)
     size_wh = np.array([[picture.width, picture.height] for picture in pictures], np.float64)
+    sample = prepare_labels(record, size_wh, settings, draw, seed)
+    regions, patch_from_region = cut_regions(
+        pictures, sample.patch_from_region, settings.patch_size, antialias=settings.antialias
+    )
+    return replace(sample, regions=regions, patch_from_region=patch_from_region)
+
+
+def prepare_labels(
+    record: ClipRecord,
+    size_wh: Float[np.ndarray, "t 2"],
+    settings: PatchSettings,
+    draw: GeometricDraw | None = None,
+    seed: int = 0,
+) -> Sample:
+    """The sample without its pictures: regions have no pixels, `patch_from_region` is from the whole picture.
+
+    Args:
+        size_wh: Of the stored pictures.
+
+    Raises:
+        InputError: As `prepare_clip`, but for the pictures.
+    """
     camera = CameraChain.start(record, size_wh)
     if settings.turn_camera:
         camera = camera.turned()
@@ -74,16 +96,13 @@ def prepare_clip(
     hand_bbox = labels.hand_bbox if draw is None else _detected(labels.hand_bbox, draw)
     patch_bbox = geometry.square_patch_box(hand_bbox, settings.expansion)
     crop = geometry.crop_matrix(patch_bbox, settings.patch_size, half_pixel=settings.half_pixel)
-    regions, patch_from_region = cut_regions(
-        pictures, crop @ labels.homography, settings.patch_size, antialias=settings.antialias
-    )
     visible = record.joint_2d_valid[..., None] > 0
     return Sample(
         key=record.key,
         data_source=record.data_source,
         is_left=record.handedness == "left",
-        regions=regions,
-        patch_from_region=patch_from_region,
+        regions=(np.zeros((0, 0, 3), np.uint8),) * len(record.hand_bbox),
+        patch_from_region=crop @ labels.homography,
         camera_from_network=camera.rigid.swapaxes(-1, -2),
         patch_bbox=patch_bbox,
         hand_bbox=hand_bbox,

@@ -46,6 +46,8 @@ class Sample:
     timestamp_ms: Float[np.ndarray, " t"]
     augment_seed: int = 0
     """What the pixel draws on the device start from."""
+    tokens: Float[np.ndarray, "t d"] | None = None
+    """What stage 1 makes of the frames, where it is known already; `regions` then have no pixels."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Batch:
     augment_seed: Int[Tensor, " b"]
     patches: Float[Tensor, "b t 3 p p"] | None = None
     """RGB 0..1; `data.patches` fills it on the device."""
+    tokens: Float[Tensor, "b t d"] | None = None
+    """What stage 1 makes of the frames, where it is known already; there are no patches then."""
 
     def __len__(self) -> int:
         return len(self.key)
@@ -85,9 +89,12 @@ class Batch:
         return self.joint_cam_mm - self.joint_cam_mm[..., :1, :]
 
     def network_input(self) -> HandInput:
-        if self.patches is None:
+        patches = self.patches
+        if patches is None and self.tokens is not None:
+            patches = self.focal.new_zeros(*self.focal.shape[:2], 3, 0, 0)
+        if patches is None:
             raise ValueError("the batch has no patches yet: data.patches makes them on the device")
-        return HandInput(self.patches, self.patch_bbox, self.hand_bbox, self.focal, self.princpt, self.timestamp_ms)
+        return HandInput(patches, self.patch_bbox, self.hand_bbox, self.focal, self.princpt, self.timestamp_ms)
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -97,6 +104,8 @@ def collate(samples: list[Sample]) -> Batch:
         values = [getattr(sample, field.name) for sample in samples]
         if field.name == "regions":
             columns[field.name] = _padded(values)
+        elif values[0] is None:
+            columns[field.name] = None
         elif isinstance(values[0], str):
             columns[field.name] = tuple(values)
         elif isinstance(values[0], np.ndarray):

@@ -91,6 +91,9 @@ class ClipShards:
     def shard(self, index: int) -> Path:
         return self._source.shard(index)
 
+    def key(self, index: int) -> str:
+        return self._source.key(index)
+
     def where(self, index: int) -> str:
         """Shard and key, for messages."""
         return self._source.where(index)

@@ -80,10 +80,9 @@ class ClipSource:
             InputError: The clip is damaged; names shard, key and frame.
         """
         which = self._draw(index, rng)
-        record = self._read(which, notes=False)
         sequence, start = int(self._sequence[which]), int(self._start[which])
-        sample = self._prepare(replace(record, key=f"{self.clips.where(sequence)}[{start}]"), rng)
-        return replace(sample, key=f"{self.clips.shard(sequence).name}: {record.key}[{start}]")
+        sample = self._sample(which, f"{self.clips.where(sequence)}[{start}]", rng)
+        return replace(sample, key=f"{self.clips.shard(sequence).name}: {self.clips.key(sequence)}[{start}]")
 
     def record(self, index: int) -> ClipRecord:
         """The T frames of a clip as they are stored; of several clips the first."""
@@ -134,14 +133,20 @@ class ClipSource:
         chosen._low, chosen._high = self._low[indices], self._high[indices]
         return chosen
 
+    def _sample(self, which: int, where: str, rng: np.random.Generator) -> Sample:
+        return self._prepare(replace(self._read(which, notes=False), key=where), rng)
+
     def _draw(self, index: int, rng: np.random.Generator) -> int:
         low, high = int(self._low[index]), int(self._high[index])
         return low if high - low == 1 else int(rng.integers(low, high))
 
-    def _read(self, which: int, notes: bool) -> ClipRecord:
+    def _frames(self, which: int) -> range:
+        """Of the clip, counted in its sequence."""
         start, step = int(self._start[which]), self.rules.frame_step
-        frames = range(start, start + self.rules.num_frames * step, step)
-        return self.clips.read(int(self._sequence[which]), frames, notes=notes)
+        return range(start, start + self.rules.num_frames * step, step)
+
+    def _read(self, which: int, notes: bool, pictures: bool = True) -> ClipRecord:
+        return self.clips.read(int(self._sequence[which]), self._frames(which), notes=notes, pictures=pictures)
 
 
 def segments_to_indices(counts: Sequence[int], segments: Sequence[tuple[int, int, int]]) -> Int64[np.ndarray, " k"]:

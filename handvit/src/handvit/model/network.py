@@ -42,9 +42,15 @@ class HandNetwork(nn.Module):
     def stage(self) -> int:
         return 1 if self.temporal_encoder is None else 2
 
-    def forward(self, frames: HandInput, all_frames: bool = False) -> HandPrediction:
-        """Clips of t frames; the answer has t frames in stage 1, and in stage 2 with `all_frames`, else one."""
-        return self.answer(self.encode(frames), frames, all_frames)
+    def forward(
+        self, frames: HandInput, all_frames: bool = False, tokens: Float[Tensor, "b t d"] | None = None
+    ) -> HandPrediction:
+        """Clips of t frames; the answer has t frames in stage 1, and in stage 2 with `all_frames`, else one.
+
+        Args:
+            tokens: What `encode` would give, where it is known; the patches are not looked at then.
+        """
+        return self.answer(self.encode(frames) if tokens is None else tokens, frames, all_frames)
 
     def encode(self, frames: HandInput) -> Float[Tensor, "b t d"]:
         """One token for each frame, seen by itself: what a token cache keeps."""

@@ -99,9 +99,12 @@ def sums_and_counts(m: Measurements) -> dict[str, tuple[float, float]]:
 
 
 def validation_sums(posed: PosedHands, batch: Batch, hand: HandModel) -> dict[str, tuple[Tensor, Tensor]]:
-    """What training watches: sums and counts of a batch's errors, float64, on the CPU."""
+    """What training watches: sums and counts of a batch's errors, float64, on the CPU. Meshes count where they were posed."""
     sums = sums_and_counts(measure(frames_of(batch, posed, hand), with_f_scores=False))
-    pairs = {name: tuple(torch.tensor(x, dtype=torch.float64) for x in pair) for name, pair in sums.items()}
+    absent = ("f_",) if posed.vertices_cam_mm is not None else ("f_", "vertex")
+    left_out = {name for name, column in FRAME_METRICS.items() if column.startswith(absent)}
+    kept = {name: pair for name, pair in sums.items() if name not in left_out}
+    pairs = {name: tuple(torch.tensor(x, dtype=torch.float64) for x in pair) for name, pair in kept.items()}
     return {name: (total, count) for name, (total, count) in pairs.items()}
 
 

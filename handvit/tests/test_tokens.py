@@ -42,8 +42,6 @@ TRAINING = (
     "model.num_frame=3",
     "model.temporal_encoder.zero_linear=false",  # else first gradients are so small that Adam's eps decides over them
 )
-ROUNDING = 1e-5
-"""Of weights that Adam moves by up to 1e-3 a step, whatever the size of the gradient."""
 QUERY_ALONE = "cross_attn.layers.0.0.fn.to_qkv.weight"
 """A token that attends itself alone: its queries and keys have no gradient but rounding, which Adam makes large."""
 
@@ -114,8 +112,8 @@ def test_stage_2_learns_the_same_from_tokens_as_from_pictures(settings, cached, 
     moved = {name for name, values in load_checkpoint(stage1).weights.items() if not torch.equal(values, weights[name])}
     assert moved == set()
     for name, values in weights.items():
-        value_rows = slice(2 * len(values) // 3, None) if name.endswith(QUERY_ALONE) else ...
-        torch.testing.assert_close(same_weights[name][value_rows], values[value_rows], rtol=0, atol=ROUNDING, msg=name)
+        rows = slice(2 * len(values) // 3, None) if name.endswith(QUERY_ALONE) else ...
+        assert (same_weights[name] - values)[rows].float().norm() <= 1e-5 * values[rows].float().norm(), name
 
 
 def test_no_picture_is_read_where_tokens_are(cached, stage1, monkeypatch):

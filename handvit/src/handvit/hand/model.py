@@ -106,7 +106,7 @@ class HandModel(nn.Module):
         if rotations.shape[:-3] != batch:
             raise ValueError(f"rotations: shape {tuple(rotations.shape)}, betas: {tuple(betas.shape)}; batches differ")
         if translation_m is None:
-            moved = betas.new_zeros(len(flat_betas), 3)
+            moved = betas.new_zeros(flat_betas.shape[0], 3)  # len would fix the batch of an exported graph
         elif translation_m.shape[:-1] == batch:
             moved = translation_m.reshape(-1, 3)
         else:

@@ -113,7 +113,7 @@ def test_stage_2_learns_the_same_from_tokens_as_from_pictures(settings, cached, 
     assert moved == set()
     for name, values in weights.items():
         rows = slice(2 * len(values) // 3, None) if name.endswith(QUERY_ALONE) else ...
-        assert (same_weights[name] - values)[rows].float().norm() <= 1e-5 * values[rows].float().norm(), name
+        assert (same_weights[name] - values)[rows].float().norm() <= 1e-4 * values[rows].float().norm(), name
 
 
 def test_no_picture_is_read_where_tokens_are(cached, stage1, monkeypatch):

@@ -78,8 +78,10 @@ class NetworkGraph(nn.Module):
     def forward(
         self, patches: Tensor, patch_bbox: Tensor, hand_bbox: Tensor, focal: Tensor, princpt: Tensor
     ) -> tuple[Tensor, ...]:
-        clips = (x[:, None] for x in (patches, patch_bbox, hand_bbox, focal, princpt))
-        frames = HandInput(*clips, torch.zeros_like(focal[:, :1]))
+        now = torch.zeros_like(focal[:, :1])
+        frames = HandInput(
+            patches[:, None], patch_bbox[:, None], hand_bbox[:, None], focal[:, None], princpt[:, None], now
+        )
         tokens = self.network.encode(frames)
         read: tuple[Tensor, ...] = self.reader(self.network.answer(tokens, frames))
         return (*read, tokens[:, 0]) if self.network.stage == 2 else read
@@ -113,9 +115,13 @@ class TemporalGraph(nn.Module):
         focal: Tensor,
         princpt: Tensor,
     ) -> tuple[Tensor, ...]:
-        cameras = (x[:, None].expand(-1, tokens.shape[1], -1) for x in (patch_bbox, hand_bbox, focal, princpt))
+        def repeated(values: Tensor) -> Tensor:
+            return values[:, None].expand(-1, tokens.shape[1], -1)
+
         no_patches = tokens.new_zeros(*tokens.shape[:2], 3, 0, 0)
-        frames = HandInput(no_patches, *cameras, timestamp_ms)
+        frames = HandInput(
+            no_patches, repeated(patch_bbox), repeated(hand_bbox), repeated(focal), repeated(princpt), timestamp_ms
+        )
         read: tuple[Tensor, ...] = self.reader(self.network.answer(tokens, frames))
         return read
 

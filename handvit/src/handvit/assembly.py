@@ -23,6 +23,9 @@ class Facts:
     """Of the hand model's arrays; None: the embedded stand-in."""
     is_standin: bool
     """The hand is the stand-in (embedded or from a file): results say so."""
+    encoder: dict[str, Any] | None = None
+    """`model.backbone` with its sizes written out, where it names a folder or a hub model that is not known here: the
+    network is built again without either."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from torch import Tensor
 
 from handvit.assembly import HAND_FILE, Facts, build_hand, find_file, hand_facts
 from handvit.config import HandvitConfig
+from handvit.config.backbones import known_architecture
 from handvit.data.mixing import open_sources
 from handvit.data.token_files import TokenOrigin
 from handvit.hand import HandModel, write_hand
+from handvit.model.architecture import folder_of, resolved
 from handvit.task import SYSTEM, HandTask, RunData, fit_config
 from posecore.errors import InputError
 from posecore.report import write_report
@@ -74,8 +77,17 @@ def open_task(config: HandvitConfig, folders: Sequence[Path] = ()) -> HandTask:
     weights, source = _starting_weights(config)
     tokens_of = TokenOrigin.of(config, weights, source) if config.data.token_cache and weights is not None else None
     data = open_run_data(config, hand, folders, tokens_of)
-    facts = hand_facts(hand, embedded=config.hand.mano_path is None)
+    facts = replace(hand_facts(hand, embedded=config.hand.mano_path is None), encoder=_unknown_encoder(config))
     return HandTask(config, hand, data, facts, weights, source)
+
+
+def check_inputs(config: HandvitConfig, folders: Sequence[Path]) -> None:
+    """What can be told of a training before it waits in a queue: all but what only its devices can tell.
+
+    Raises:
+        InputError: A file is missing or damaged, or the configuration does not fit the data.
+    """
+    open_task(config, folders)
 
 
 def open_run_data(
@@ -107,6 +119,12 @@ def with_found_files(config: HandvitConfig, folders: Sequence[Path]) -> HandvitC
     files = {k: find_file(p, f"general.{k}", folders).resolve() for k, p in named.items() if p is not None}
     changes["general"] = config.general.model_copy(update=files)
     return config.model_copy(update=changes)
+
+
+def _unknown_encoder(config: HandvitConfig) -> dict[str, Any] | None:
+    backbone = config.model.backbone
+    is_known = folder_of(backbone.backbone_str) is None and known_architecture(backbone.backbone_str, backbone.kwargs)
+    return None if is_known else resolved(config.model).backbone.to_json_dict()
 
 
 def keep_hand(config: HandvitConfig, hand: HandModel, folder: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from handvit.assembly import HAND_FILE, Facts, build_hand, hand_sha256
 from handvit.config import HandvitConfig
+from handvit.config.model import BackboneConfig
 from handvit.data.preprocess import PatchSettings
 from handvit.hand import HandModel
 from handvit.model.build import build_network
@@ -50,6 +51,7 @@ def load_network(checkpoint: Path, mano_path: Path | None, device: torch.device)
     stored = load_checkpoint(checkpoint, SYSTEM)
     config = HandvitConfig.from_dict(stored.config["config"], str(stored.folder))
     facts = Facts.from_dict(stored.config["facts"])
+    config = _with_encoder(config, facts)
     run_dir = stored.folder.parent.parent if stored.folder.parent.name == "checkpoints" else stored.folder
     config = _with_hand_file(config, facts, mano_path, [stored.folder, run_dir])
     hand = build_hand(config)
@@ -59,6 +61,14 @@ def load_network(checkpoint: Path, mano_path: Path | None, device: torch.device)
     stored.load_into(network)
     network.eval().requires_grad_(False).to(device)
     return LoadedNetwork(stored.folder, run_dir, config, facts, network, hand.to(device), device)
+
+
+def _with_encoder(config: HandvitConfig, facts: Facts) -> HandvitConfig:
+    """The configuration with its encoder's sizes written out, where they lie in a folder or on the hub."""
+    if facts.encoder is None:
+        return config
+    backbone = BackboneConfig.from_dict(facts.encoder)
+    return config.model_copy(update={"model": config.model.model_copy(update={"backbone": backbone})})
 
 
 def _with_hand_file(config: HandvitConfig, facts: Facts, given: Path | None, folders: Sequence[Path]) -> HandvitConfig:

@@ -58,19 +58,25 @@ def open_folder(path: Path, files: Sequence[Path], fps: float) -> FrameSource:
 
 
 class VideoFile:
-    """An .mp4 (MPEG-4 part 2, which needs no licence and which OpenCV always writes) to which frames are added."""
+    """An .mp4 (MPEG-4 part 2, which OpenCV's wheels always write) to which frames are added.
+
+    The codec has even sides only, and OpenCV would cut off a row: odd frames get theirs repeated at the right and bottom.
+    """
 
     def __init__(self, path: Path, size_wh: tuple[int, int], fps: float) -> None:
         """Raises RunError where OpenCV cannot write it."""
         self.path, self.size_wh = path, size_wh
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size_wh)
+        self._odd = (size_wh[0] % 2, size_wh[1] % 2)
+        even = (size_wh[0] + self._odd[0], size_wh[1] + self._odd[1])
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, even)
         if not self._writer.isOpened():
             raise RunError(f"{path}: the video cannot be written (disk, rights, or an OpenCV without FFmpeg)")
 
     def write(self, image: Picture) -> None:
         if image.shape[1::-1] != self.size_wh:
             raise ValueError(f"{self.path}: a frame of {image.shape[1::-1]}, the video has {self.size_wh}")
-        self._writer.write(image[..., ::-1])
+        right, bottom = self._odd
+        self._writer.write(np.pad(image[..., ::-1], ((0, bottom), (0, right), (0, 0)), mode="edge"))
 
     def close(self) -> None:
         self._writer.release()

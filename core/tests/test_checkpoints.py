@@ -14,13 +14,13 @@ from posecore.errors import InputError
 from posecore.training import find_checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from posecore.training._atomic import digest
 from posecore.training._meta import FORMAT, damage, write_meta
-from posecore.training.checkpoints import all_checkpoints
+from posecore.training.checkpoints import all_checkpoints, link_bests
 
 OLD = Path(__file__).parent / "data" / "checkpoint-1.0"
 """Written once with format 1.0 by `save` below; never write it again."""
 
 
-def save(run_dir, step, is_best=False, keep_last=9, system="toy", **weights):
+def save(run_dir, step, is_best=False, keep_last=9, system="toy", also_best=(), **weights):
     generator = torch.Generator().manual_seed(step)
     return save_checkpoint(
         run_dir,
@@ -33,6 +33,7 @@ def save(run_dir, step, is_best=False, keep_last=9, system="toy", **weights):
         config={"training": {"lr": 0.1}},
         metrics={"error": 1.5, "uncounted": None},
         is_best=is_best,
+        also_best=also_best,
         keep_last=keep_last,
     )
 
@@ -165,6 +166,28 @@ def test_a_new_best_replaces_the_link_and_frees_the_old_one(tmp_path):
         save(tmp_path, step, is_best=True, keep_last=1)
     assert (tmp_path / "checkpoints/best").resolve().name == "step-00000003"
     assert len(all_checkpoints(tmp_path / "checkpoints")) == 1
+
+
+def test_each_metric_keeps_its_best_and_names_it(tmp_path):
+    for step, is_best, also in (
+        (1, True, ["a", "b"]),
+        (2, False, ["a"]),
+        (3, True, []),
+        (4, False, []),
+        (5, False, []),
+    ):
+        save(tmp_path, step, is_best=is_best, also_best=also, keep_last=1)
+    assert [int(f.name[-2:]) for f in all_checkpoints(tmp_path / "checkpoints")] == [1, 2, 3, 5]
+    named = {link: load_checkpoint(tmp_path / "checkpoints" / link).step for link in ("best", "best-a", "best-b")}
+    assert named == {"best": 3, "best-a": 2, "best-b": 1}
+
+
+def test_links_follow_a_run_that_goes_back_and_those_of_no_metric_go(tmp_path):
+    for step in (1, 2, 3):
+        save(tmp_path, step, is_best=step == 2, also_best=("a", "b", "c"))
+    link_bests(tmp_path / "checkpoints", {"best": 1, "best-a": 2, "best-b": 7})
+    links = {path.name: path.resolve().name[-1] for path in (tmp_path / "checkpoints").iterdir() if path.is_symlink()}
+    assert links == {"best": "1", "best-a": "2"}
 
 
 def test_a_write_that_was_cut_short_leaves_no_checkpoint_and_is_swept_up(tmp_path, monkeypatch):

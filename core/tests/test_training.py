@@ -13,6 +13,8 @@ import torch
 
 from posecore.errors import InputError, RunError
 from posecore.training import FitConfig, ParameterGroup, fit, load_checkpoint, preemption
+from posecore.training._atomic import digest
+from posecore.training._meta import write_meta
 from posecore.training.checkpoints import all_checkpoints
 from posecore.training.trackers import read_metrics
 
@@ -211,6 +213,84 @@ def test_the_best_value_survives_resuming(tmp_path):
     train(tmp_path, task, epochs=1)
     outcome = train(tmp_path, epochs=2, resume="auto")
     assert (outcome.best, outcome.best_checkpoint.name) == (0.5, "step-00000006")
+
+
+class Watching(toy.Toy):
+    """Validates to given values; None counts nothing."""
+
+    also_best = ("near", "far")
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = iter(rows)
+
+    def validation_source(self):
+        return toy.Source(samples=1)
+
+    def validate(self, model, batch):
+        values = zip(("error", "near", "far"), next(self.rows), strict=True)
+        return {name: (torch.tensor(x or 0.0), torch.tensor(float(x is not None))) for name, x in values}
+
+
+STEPWISE = {
+    "epochs": None,
+    "batch_size": 16,
+    "validate_every": {"steps": 1},
+    "save_every": {"steps": 1},
+    "keep_last": 1,
+}
+ROWS = [(9.0, 9.0, 9.0), (5.0, 1.0, 7.0), (3.0, 2.0, 6.0), (4.0, 3.0, 8.0), (4.0, 0.5, None), (3.5, 4.0, 8.0)]
+"""Before training, then after each step."""
+
+
+def best_steps(run_dir):
+    links = [path for path in (run_dir / "checkpoints").iterdir() if path.is_symlink()]
+    return {link.name: load_checkpoint(link).step for link in links}
+
+
+def test_the_best_by_each_metric_is_kept_apart(tmp_path):
+    outcome = train(tmp_path, Watching(ROWS), max_steps=5, **STEPWISE)
+    assert best_steps(tmp_path) == {"best": 2, "best-near": 4, "best-far": 2}
+    assert [folder.name[-1] for folder in all_checkpoints(tmp_path / "checkpoints")] == ["2", "4", "5"]
+    assert {name: path.name for name, path in outcome.also_best.items()} == {
+        "near": "step-00000004",
+        "far": "step-00000002",
+    }
+
+
+@pytest.mark.parametrize("stopped_at", [1, 2, 3, 4])
+def test_each_best_survives_resuming(tmp_path, stopped_at):
+    train(tmp_path, Watching(ROWS), max_steps=stopped_at, **STEPWISE)
+    (tmp_path / "checkpoints/best-near").unlink()  # killed after the checkpoint was there and before it was named
+    train(tmp_path, Watching(ROWS[stopped_at + 1 :]), max_steps=5, resume="auto", **STEPWISE)
+    assert best_steps(tmp_path) == {"best": 2, "best-near": 4, "best-far": 2}
+
+
+def test_a_run_that_goes_on_from_an_earlier_step_forgets_what_was_better_later(tmp_path):
+    train(tmp_path, Watching(ROWS), max_steps=5, **STEPWISE | {"keep_last": 9})
+    at_3 = tmp_path / "checkpoints/step-00000003"
+    train(tmp_path, Watching([(9.0, 9.0, 9.0)] * 2), max_steps=5, resume=at_3, **STEPWISE | {"keep_last": 9})
+    assert best_steps(tmp_path) == {"best": 2, "best-near": 1, "best-far": 2}
+
+
+def test_a_checkpoint_from_before_further_metrics_goes_on_and_begins_to_keep_their_bests(tmp_path):
+    folder = train(tmp_path, Watching(ROWS), max_steps=2, **STEPWISE).last_checkpoint
+    state = load_checkpoint(folder).training_state()
+    del state["also_best"], state["monitor"]
+    torch.save(state, folder / "state.pt")
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["files"]["state.pt"]["sha256"] = digest(folder / "state.pt")
+    write_meta(folder, meta | {"format": [1, 1]})
+    outcome = train(tmp_path, Watching(ROWS[3:]), max_steps=5, resume="auto", **STEPWISE)
+    assert outcome.best == 3.0
+    assert best_steps(tmp_path) == {"best": 2, "best-near": 4, "best-far": 3}
+
+
+def test_a_further_metric_that_validation_does_not_give_stops_the_run_at_once(tmp_path):
+    task = Watching([(1.0, 1.0, 1.0)])
+    task.also_best = ("near", "farther")
+    with pytest.raises(RunError, match="the metric to watch is 'farther', validation gives error, near, far"):
+        train(tmp_path, task)
 
 
 def test_watching_a_metric_that_validation_does_not_give_stops_the_run_at_once(tmp_path):

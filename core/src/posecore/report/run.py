@@ -37,7 +37,7 @@ def write_report(run_dir: Path) -> Path:
         name,
         tag("h1", name),
         _heading(environment),
-        _facts(metrics, best),
+        _facts(metrics, _best_steps(run_dir / "checkpoints")),
         tag("h2", "Curves"),
         _curves(metrics),
         tag("h2", "Predictions"),
@@ -89,7 +89,14 @@ def _heading(environment: Mapping[str, Any] | None) -> Html | None:
     return tag("p", " · ".join(part for part in told if part), class_="muted")
 
 
-def _facts(metrics: Metrics, best: Mapping[str, Any] | None) -> Html:
+def _best_steps(checkpoints: Path) -> dict[str, int]:
+    """Of the best checkpoint, and of those that are best by a further metric."""
+    contents = {link.name: _json(link / "meta.json") for link in sorted(checkpoints.glob("best*"))}
+    found = {name: int(meta["step"]) for name, meta in contents.items() if meta is not None}
+    return {"best checkpoint" + name.removeprefix("best").replace("-", " by ", 1): step for name, step in found.items()}
+
+
+def _facts(metrics: Metrics, best_steps: Mapping[str, int]) -> Html:
     last: dict[str, Any] = {}
     for entry in metrics:
         last |= entry
@@ -97,8 +104,7 @@ def _facts(metrics: Metrics, best: Mapping[str, Any] | None) -> Html:
     for name, shown in (("train/total", "training loss"), ("samples_per_s", "samples / s")):
         if last.get(name) is not None:
             named[shown] = number(last[name], 3)
-    if best is not None:
-        named["best checkpoint"] = f"step {number(best['step'])}"
+    named |= {name: f"step {number(step)}" for name, step in best_steps.items()}
     return page.facts(named)
 
 

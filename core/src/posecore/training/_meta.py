@@ -8,10 +8,10 @@ from typing import Any
 
 from posecore.training._atomic import digest, write_bytes
 
-FORMAT = (1, 1)
+FORMAT = (1, 2)
 """Major and minor version; files of an older minor version load, those of a newer one are refused.
 
-1.1: meta.json carries a checksum of itself.
+1.1: meta.json carries a checksum of itself. 1.2: state.pt has the best values of further metrics.
 """
 MODEL, STATE, META = "model.safetensors", "state.pt", "meta.json"
 

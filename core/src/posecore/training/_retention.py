@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from posecore.training._atomic import replace_link
@@ -25,20 +26,25 @@ def set_aside_newer(checkpoints: Path, step: int) -> list[Path]:
     return moved
 
 
-def link_best(checkpoints: Path, step: int | None) -> None:
-    """Let `best` name the checkpoint of that step, if it is there; else there is no best."""
-    link = checkpoints / "best"
-    folder = None if step is None else checkpoints / f"step-{step:08d}"
-    if folder is not None and folder.is_dir():
-        replace_link(link, folder.name)
-    else:
-        link.unlink(missing_ok=True)
+def link_bests(checkpoints: Path, steps: Mapping[str, int]) -> None:
+    """Let each link (`best`, `best-NAME`) name the checkpoint of its step, if it is there; other links go."""
+    for name, step in steps.items():
+        folder = checkpoints / f"step-{step:08d}"
+        if folder.is_dir():
+            replace_link(checkpoints / name, folder.name)
+    for link in best_links(checkpoints):
+        if steps.get(link.name) is None or not link.is_dir() or link.resolve().name != f"step-{steps[link.name]:08d}":
+            link.unlink()
+
+
+def best_links(checkpoints: Path) -> list[Path]:
+    return [*checkpoints.glob("best"), *sorted(checkpoints.glob("best-*"))]
 
 
 def retain(checkpoints: Path, keep_last: int) -> None:
-    best = (checkpoints / "best").resolve()
+    bests = {link.resolve() for link in best_links(checkpoints)}
     for folder in all_checkpoints(checkpoints)[:-keep_last]:
-        if folder.resolve() != best:
+        if folder.resolve() not in bests:
             os.replace(folder, checkpoints / f".removed-{folder.name}")
 
 

@@ -4,13 +4,14 @@ checkpoints/step-00003000/model.safetensors   the weights that predict (the movi
                           state.pt            what training needs to go on; read with weights_only=True
                           meta.json           format, system, versions, step, metrics, configuration, checksums
 checkpoints/best -> step-00002000
+checkpoints/best-NAME -> step-00001000             by a further metric of the task (`Task.also_best`)
 """
 
 import json
 import os
 import pickle
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from posecore.errors import InputError
 from posecore.training._atomic import digest, fsync_folder, replace_link, write_bytes
 from posecore.training._meta import FORMAT, META, MODEL, STATE, damage, write_meta
-from posecore.training._retention import all_checkpoints, link_best, retain, set_aside_newer, sweep
+from posecore.training._retention import all_checkpoints, best_links, link_bests, retain, set_aside_newer, sweep
 from posecore.training.weights import load_weights, save_weights
 
 
@@ -80,6 +81,7 @@ def save_checkpoint(
     config: Mapping[str, Any],
     metrics: Mapping[str, float | None] | None = None,
     is_best: bool = False,
+    also_best: Sequence[str] = (),
     keep_last: int | None = 3,
 ) -> Path:
     """Write one checkpoint, point `best` at it if it is, and remove what is neither best nor among the last.
@@ -89,6 +91,7 @@ def save_checkpoint(
     Args:
         weights: What predicts.
         state: Tensors, numbers, strings and containers of these.
+        also_best: Further metrics by which it is the best; `best-NAME` points at it.
         keep_last: None: remove nothing.
     """
     checkpoints = run_dir / "checkpoints"
@@ -118,8 +121,8 @@ def save_checkpoint(
         os.replace(folder, checkpoints / f".removed-{folder.name}")
     os.replace(unfinished, folder)
     fsync_folder(checkpoints)
-    if is_best:
-        replace_link(checkpoints / "best", folder.name)
+    for link in [*(["best"] if is_best else []), *(f"best-{metric}" for metric in also_best)]:
+        replace_link(checkpoints / link, folder.name)
     if keep_last is not None:
         retain(checkpoints, keep_last)
     sweep(checkpoints)
@@ -242,11 +245,12 @@ __all__ = [
     "STATE",
     "Checkpoint",
     "all_checkpoints",
+    "best_links",
     "damage",
     "export_checkpoint",
     "find_checkpoint",
     "latest_checkpoint",
-    "link_best",
+    "link_bests",
     "load_checkpoint",
     "load_weights",
     "save_checkpoint",

@@ -33,6 +33,8 @@ class FitResult:
     best: float | None
     """The best value of the metric that the task watches."""
     best_checkpoint: Path | None
+    also_best: dict[str, Path]
+    """The best checkpoints by the task's further metrics."""
     last_checkpoint: Path | None
     was_preempted: bool
     """Saved before the end because of a signal; a preempted SLURM job was put back into the queue."""
@@ -68,7 +70,7 @@ def begin(run: Run, resume: str | Path | None) -> None:
         logger.info("resumed from %s", chosen)
     if run.rank == 0:
         run.run_dir.mkdir(parents=True, exist_ok=True)
-        prepare_folder(run.run_dir, run.step, run.best_step)
+        prepare_folder(run.run_dir, run.step, run.best_steps)
         write_provenance(run.run_dir, run.task.resolved_config(), run.task.name, run.task.version)
         start_table(run.facts())
     run.fabric.barrier()
@@ -78,8 +80,8 @@ def train(run: Run, outputs: Outputs) -> bool:
     """Train to the end; True if a signal ended it early."""
     check, totals = FiniteCheck(run.run_dir, run.rank), StepTotals(run.device)
     stop_wishes = LateRead(run.zero())
-    if run.owes_validation and outputs.validate():
-        run.save(is_best=True)
+    if run.owes_validation and (owed := outputs.validate()):
+        run.save(owed)
     while not run.is_over:
         run.begin_epoch()
         for batches in outputs.timed(run.micro_batches()):
@@ -95,18 +97,18 @@ def train(run: Run, outputs: Outputs) -> bool:
             earlier_wishes, stop_wishes = stop_wishes, LateRead(stop)
             must_stop = wants_to_stop if run.world_size == 1 else earlier_wishes.read() > 0
             due = what_is_due(run, ended_epochs)
-            is_best = False
+            best_by: list[str] = []
             if must_stop or any(due):
                 check.verify()
             if due.log:
                 outputs.log(rate)
             if due.validate and not must_stop:
-                is_best = outputs.validate()
+                best_by = outputs.validate()
             if due.figures and not must_stop:
                 outputs.draw()
-            if due.save or is_best or must_stop:
+            if due.save or best_by or must_stop:
                 run.owes_validation = due.validate and must_stop
-                run.save(is_best)
+                run.save(best_by)
             outputs.progress.advance(run.step, run.epoch)
             if must_stop:
                 return True
@@ -137,15 +139,17 @@ def what_is_due(run: Run, ended_epochs: int | None) -> Due:
 
 def result(run: Run, was_preempted: bool) -> FitResult:
     """What `fit` returns, the same in all processes."""
-    best = run.run_dir / "checkpoints" / "best"
-    written = checkpoints.all_checkpoints(run.run_dir / "checkpoints")
+    folder = run.run_dir / "checkpoints"
+    best = folder / "best"
+    written = checkpoints.all_checkpoints(folder)
     return FitResult(
         run_dir=run.run_dir,
         step=run.step,
         epoch=run.epoch,
         metrics=run.metrics,
-        best=run.best,
+        best=run.bests[run.task.monitor].value if run.task.monitor in run.bests else None,
         best_checkpoint=best.resolve() if best.exists() else None,
+        also_best={name: (folder / f"best-{name}").resolve() for name in run.task.also_best if name in run.bests},
         last_checkpoint=written[-1] if written else None,
         was_preempted=was_preempted,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from posecore.training.progress import ProgressDisplay
 from posecore.training.run import Run
 from posecore.training.trackers import Trackers, open_trackers
-from posecore.training.validation import draw_figures, evaluating, is_better, monitored, validate
+from posecore.training.validation import draw_figures, evaluating, improved, validate
 
 
 class Outputs:
@@ -59,12 +59,12 @@ class Outputs:
         self.progress.measured(terms.get("total"), steps * run.config.batch_size / seconds)
         self._start_clock()
 
-    def validate(self) -> bool:
-        """Validate the weights that would be saved; True if they are the best so far."""
+    def validate(self) -> list[str]:
+        """Validate the weights that would be saved; the watched metrics by which they are the best so far."""
         run = self._run
         run.owes_validation = False
         if run.validation is None:
-            return False
+            return []
         with evaluating(run.model, run.average, run.config.seed, run.device):
             run.metrics = validate(
                 run.task,
@@ -77,12 +77,12 @@ class Outputs:
                 device=run.device,
             )
         self._trackers.log(run.step, {"epoch": run.epoch} | {f"validation/{k}": v for k, v in run.metrics.items()})
-        value = monitored(run.task, run.metrics)
-        is_best = run.step > 0 and is_better(run.task, value, run.best)
-        if is_best:
-            run.best = value
+        better = improved(run.task, run.metrics, run.step, run.bests)
+        if run.step == 0:
+            better = {}
+        run.bests |= better
         self._start_clock()
-        return is_best
+        return list(better)
 
     def draw(self) -> None:
         """Pictures of predictions on the first validation samples (training samples where there are none)."""

@@ -1,7 +1,7 @@
 """A run: everything that training changes, built from a task, saved to a checkpoint and brought back from one."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from posecore.training.precision import Autocast, gradient_scaler
 from posecore.training.provenance import changed_fields
 from posecore.training.schedules import scheduled_rate
 from posecore.training.task import Progress, Task, Terms
+from posecore.training.validation import Best
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,7 @@ class Run:
         self.epoch = self.step = self.step_in_epoch = 0
         self.steps_per_epoch = self.sampler.steps(0)
         self.total_steps = self._total_steps()
-        self.best: float | None = None
-        self.best_step: int | None = None
+        self.bests: dict[str, Best] = {}
         self.metrics: dict[str, float | None] = {}
         self.owes_validation = config.validate_at_start
         self.meter = Meter()
@@ -142,10 +142,14 @@ class Run:
             "seed": config.seed,
         }
 
-    def save(self, is_best: bool) -> None:
-        """Write a checkpoint; all processes call this, the first one writes."""
-        if is_best:
-            self.best_step = self.step
+    @property
+    def best_steps(self) -> dict[str, int]:
+        """Steps of the best checkpoints, by the names of the links to them."""
+        links = {"best": self.task.monitor} | {f"best-{name}": name for name in self.task.also_best}
+        return {link: self.bests[name].step for link, name in links.items() if name in self.bests}
+
+    def save(self, best_by: Sequence[str]) -> None:
+        """Write a checkpoint, the best by some metrics; all processes call this, the first one writes."""
         state = self._state()
         if self.rank == 0:
             checkpoints.save_checkpoint(
@@ -158,7 +162,8 @@ class Run:
                 state=state,
                 config=self.task.resolved_config(),
                 metrics=self.metrics,
-                is_best=is_best,
+                is_best=self.task.monitor in best_by,
+                also_best=[name for name in self.task.also_best if name in best_by],
                 keep_last=self.config.keep_last,
             )
         self.fabric.barrier()
@@ -183,7 +188,10 @@ class Run:
             self.scaler.load_state_dict(state["scaler"])
         self._resume_position(state)
         self.owes_validation = state["owes_validation"]
-        self.best, self.best_step, self.metrics = state["best"], state["best_step"], dict(checkpoint.metrics)
+        self.metrics = dict(checkpoint.metrics)
+        self.bests = {name: Best(*best) for name, best in state.get("also_best", {}).items()}
+        if state["best"] is not None:
+            self.bests[state.get("monitor", self.task.monitor)] = Best(state["best"], state["best_step"])
         self.meter.load(state["meter"], keeps_sums=self.rank == 0)
         if self.rank < len(state["random"]):
             _random.restore(state["random"][self.rank], self.device)
@@ -191,6 +199,7 @@ class Run:
             _random.seed_everything(self.config.seed, self.rank, self.step)
 
     def _state(self) -> dict[str, Any]:
+        best = self.bests.get(self.task.monitor)
         return {
             "step": self.step,
             "epoch": self.epoch,
@@ -199,8 +208,10 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "training_weights": None if self.average is None else self.model.state_dict(),
             "average_updates": None if self.average is None else self.average.updates,
-            "best": self.best,
-            "best_step": self.best_step,
+            "monitor": self.task.monitor,
+            "best": best.value if best is not None else None,
+            "best_step": best.step if best is not None else None,
+            "also_best": {name: tuple(found) for name, found in self.bests.items() if name != self.task.monitor},
             "owes_validation": self.owes_validation,
             "meter": self.meter.state(),
             "random": gather(_random.capture(self.device)),

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from posecore.errors import InputError
@@ -38,13 +39,13 @@ def starting_point(run_dir: Path, resume: str | Path | None) -> Path | None:
     return None
 
 
-def prepare_folder(run_dir: Path, step: int, best_step: int | None) -> None:
-    """Set checkpoints beyond the starting point aside, and let `best` name what was best up to there."""
+def prepare_folder(run_dir: Path, step: int, best_steps: Mapping[str, int]) -> None:
+    """Set checkpoints beyond the starting point aside, and let links (by name) point at what was best up to there."""
     folder = run_dir / "checkpoints"
     for moved in checkpoints.set_aside_newer(folder, step):
         logger.warning("a checkpoint beyond step %d was set aside as %s", step, moved)
     if folder.is_dir():
-        checkpoints.link_best(folder, best_step)
+        checkpoints.link_bests(folder, best_steps)
 
 
 def is_first_process() -> bool:

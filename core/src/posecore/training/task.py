@@ -62,6 +62,9 @@ class Task(ABC, Generic[Batch]):
     monitor: str = "loss"
     """Name of the validation metric that chooses `checkpoints/best`."""
     monitor_mode: Literal["min", "max"] = "min"
+    """Also of `also_best`."""
+    also_best: Sequence[str] = ()
+    """Further validation metrics; the best checkpoint of each is kept as `checkpoints/best-NAME`."""
 
     @abstractmethod
     def resolved_config(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -73,22 +73,33 @@ def evaluating(model: nn.Module, average: MovingAverage | None, seed: int, devic
                 module.training = training
 
 
-def monitored(task: Task[Any], metrics: Mapping[str, float | None]) -> float | None:
-    """The value that chooses the best checkpoint; None if it was not counted, or there are no metrics.
+class Best(NamedTuple):
+    """The best value of a metric so far, and its step."""
+
+    value: float
+    step: int
+
+
+def improved(
+    task: Task[Any], metrics: Mapping[str, float | None], step: int, bests: Mapping[str, Best]
+) -> dict[str, Best]:
+    """The watched metrics that are better than ever, those that were not counted left out.
 
     Raises:
         RunError: The task watches a metric that its validation does not give.
     """
-    if metrics and task.monitor not in metrics:
-        raise RunError(f"{task.name}: the metric to watch is {task.monitor!r}, validation gives {', '.join(metrics)}")
-    value = metrics.get(task.monitor)
-    return value if value is not None and math.isfinite(value) else None
+    better = {}
+    for name in dict.fromkeys((task.monitor, *task.also_best)):
+        if metrics and name not in metrics:
+            raise RunError(f"{task.name}: the metric to watch is {name!r}, validation gives {', '.join(metrics)}")
+        value = metrics.get(name)
+        if value is not None and math.isfinite(value) and _is_better(task, value, bests.get(name)):
+            better[name] = Best(value, step)
+    return better
 
 
-def is_better(task: Task[Any], value: float | None, best: float | None) -> bool:
-    if value is None:
-        return False
-    return best is None or (value < best if task.monitor_mode == "min" else value > best)
+def _is_better(task: Task[Any], value: float, best: Best | None) -> bool:
+    return best is None or (value < best.value if task.monitor_mode == "min" else value > best.value)
 
 
 def _mean(total: float, count: float) -> float | None:

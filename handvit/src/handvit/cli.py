@@ -112,11 +112,21 @@ def evaluate(
     oracle_scale: Annotated[
         bool, typer.Option("--oracle-scale", help="Use the true hand size; the report says so beside the score.")
     ] = False,
+    joints: Annotated[
+        Literal["trained", "smplx", "freihand", "ho3d", "dexycb", "interhand"] | None,
+        typer.Option(
+            help="Whose fingertips and joints the labels have; default: the submission's, else the training's."
+        ),
+    ] = None,
     submission: Annotated[
-        Literal["none", "freihand", "ho3d", "dexycb"], typer.Option(help="Also write the benchmark's file.")
+        Literal["none", "freihand", "ho3d", "dexycb"],
+        typer.Option(help="Also write the benchmark's file; no frame is filtered out then."),
     ] = "none",
     order: Annotated[
-        Path | None, typer.Option(help="HO3D: evaluation.txt, whose order the submission follows.")
+        Path | None,
+        typer.Option(
+            help="HO3D: evaluation.txt, whose order the submission follows. Others: a sample a line, for a part of the benchmark."
+        ),
     ] = None,
     shard: Annotated[
         str | None, typer.Option(help="i/n: measure the i-th of n parts, from 0, and write its predictions only.")
@@ -149,6 +159,7 @@ def evaluate(
                 mano_path=mano,
                 frames=frames,
                 oracle_scale=oracle_scale,
+                joints=joints,
                 submission=submission,
                 order=order,
                 part=None if shard is None else cli.part_of(shard),
@@ -157,6 +168,30 @@ def evaluate(
                 device=device,
             )
         )
+
+
+@app.command(rich_help_panel=cli.USE)
+def score(
+    submission: Annotated[
+        Path, typer.Argument(help="A submission: pred.json, pred.zip, or lines of numbers (DexYCB).")
+    ],
+    benchmark: Annotated[Literal["freihand", "ho3d", "dexycb"], typer.Option(help="Whose rules are followed.")],
+    truth: Annotated[
+        Path,
+        typer.Option(
+            help="FreiHAND, HO3D: folder with evaluation_xyz.json and evaluation_verts.json. DexYCB: true joints in the "
+            "form of a submission (evaluate --submission dexycb writes dexycb_truth.txt)."
+        ),
+    ],
+) -> None:
+    """The benchmark's official numbers of a submission, mm.
+
+    Example: handvit score pred.json --benchmark freihand --truth FreiHAND_pub_v2
+    """
+    with exit_codes():
+        from handvit.submission import score_submission
+
+        result_json(score_submission(benchmark, submission, truth))
 
 
 @app.command(rich_help_panel=cli.USE)

@@ -13,11 +13,12 @@ import torch
 
 from handvit import metrics
 from handvit.config import HandvitConfig
-from handvit.config.data import DatasetConfig, SourceConfig
+from handvit.config.data import DatasetConfig, FilterConfig, SourceConfig
 from handvit.data.mixing import MixedClips, open_part
 from handvit.data.patches import fill_patches
 from handvit.data.preparation import Preparation
 from handvit.data.sample import Batch, collate
+from handvit.dataset_joints import DatasetJoints, Joints
 from handvit.draw import case_sheet
 from handvit.loading import LoadedNetwork, load_network
 from handvit.posing import PosedHands, last_frames, pose_hands, true_hand_size_mm
@@ -45,6 +46,7 @@ class Evaluation:
 
     loaded: LoadedNetwork
     source: MixedClips
+    joints: DatasetJoints
     oracle_scale: bool
     batch_size: int
     workers: int
@@ -59,6 +61,7 @@ def evaluate(
     mano_path: Path | None = None,
     frames: int | None = None,
     oracle_scale: bool = False,
+    joints: Joints | None = None,
     submission: Submission = "none",
     order: Path | None = None,
     part: Part | None = None,
@@ -76,6 +79,9 @@ def evaluate(
         frames: Of a clip; None: the network's. A stage 1 network looks at the last of them: so that two networks are
             measured on the same frames.
         oracle_scale: Roots in hand sizes are multiplied by the true size instead of the predicted one.
+        joints: Whose fingertips and inner joints are predicted: those of the labels. None: the submission's; without one
+            those that the network was trained with.
+        submission: No frame is left out then, however small or hidden the hand.
         part: (i, n): only the i-th of n parts, and only its `predictions.h5`, named after it.
 
     Returns:
@@ -85,11 +91,14 @@ def evaluate(
         InputError: A missing file, or data that does not fit the network.
     """
     loaded = load_network(checkpoint, mano_path, choose_device(device))
-    source = open_clips(loaded.config, data, split, frames or loaded.config.model.num_frame, loaded)
+    chosen_joints: Joints = joints or ("trained" if submission == "none" else submission)
+    source = open_clips(
+        loaded.config, data, split, frames or loaded.config.model.num_frame, loaded, filtered=submission == "none"
+    )
     folder = output or loaded.run_dir / f"evaluation_{split}"
     folder.mkdir(parents=True, exist_ok=True)
     chosen = source if part is None else source.part(*part)
-    run = Evaluation(loaded, chosen, oracle_scale, batch_size, workers)
+    run = Evaluation(loaded, chosen, DatasetJoints(loaded.hand, chosen_joints), oracle_scale, batch_size, workers)
     constant = constant_hand(loaded) if part is None else None
     constant_rows: dict[str, list[metrics.Frames]] = {}
     started = time.perf_counter()
@@ -97,9 +106,10 @@ def evaluate(
     for batch, _, found in _predicted(run):
         parts.append(found)
         for name, posed in ({} if constant is None else constant.answers(batch)).items():
-            constant_rows.setdefault(name, []).append(_rows(batch, posed, loaded, found.image))
+            rows_of = metrics.frames_of(batch, posed, run.joints.measured, image=found.image)
+            constant_rows.setdefault(name, []).append(rows_of)
     rows = metrics.concatenate_frames(parts)
-    facts = _facts(run, split, time.perf_counter() - started)
+    facts = _facts(run, split, chosen_joints, time.perf_counter() - started)
     if part is not None:
         file = folder / f"predictions-{part[0]:05d}-of-{part[1]:05d}.h5"
         write_predictions(file, rows, facts)
@@ -134,7 +144,13 @@ def evaluate_predictions(
 
 
 def open_clips(
-    config: HandvitConfig, data: Sequence[str] | None, split: str, num_frames: int, loaded: LoadedNetwork
+    config: HandvitConfig,
+    data: Sequence[str] | None,
+    split: str,
+    num_frames: int,
+    loaded: LoadedNetwork,
+    *,
+    filtered: bool = True,
 ) -> MixedClips:
     """Every clip of the given shards, or of a split of the configuration, not augmented.
 
@@ -148,6 +164,8 @@ def open_clips(
     elif not section.datasets:
         raise InputError(f"data.{split}.datasets: the training named no shards for this split; give --data FOLDER")
     section = section.model_copy(update={"sampling": "dense", "clips_per_sequence": 1})
+    if not filtered:
+        section = section.model_copy(update={"filter": FilterConfig(min_valid_joints=0, min_box_px=0)})
     prepare = Preparation(loaded.patch_settings)
     hands_mean = loaded.hand.hands_mean.cpu().numpy()
     return open_part(section, prepare, num_frames, hands_mean, field="--data" if data else f"data.{split}")
@@ -169,8 +187,11 @@ def _predicted(run: Evaluation) -> Iterator[tuple[Batch, PosedHands, metrics.Fra
             posed = pose_hands(
                 loaded.hand, prediction, norm_by_hand=config.norm_by_hand, hand_size_mm=size, with_vertices=True
             )
-            images = [run.source.image(position + i) for i in range(len(batch))]
-            yield batch, posed, _rows(batch, posed, loaded, images)
+            posed = run.joints.of(posed, prediction, batch)
+            origins = [run.source.origin(position + i) for i in range(len(batch))]
+            image, source_index = ([getattr(o, name) for o in origins] for name in ("image", "source_index"))
+            measured = run.joints.measured
+            yield batch, posed, metrics.frames_of(batch, posed, measured, image=image, source_index=source_index)
             position += len(batch)
 
 
@@ -196,17 +217,14 @@ def _constant_summary(rows: Mapping[str, Sequence[metrics.Frames]]) -> dict[str,
     return metrics.best_constant({name: metrics.summarise(measured) for name, measured in joined.items()})
 
 
-def _rows(batch: Batch, posed: PosedHands, loaded: LoadedNetwork, image: Sequence[str]) -> metrics.Frames:
-    return metrics.frames_of(batch, posed, loaded.hand, image=image)
-
-
-def _facts(run: Evaluation, split: str, seconds: float) -> dict[str, Any]:
+def _facts(run: Evaluation, split: str, joints: Joints, seconds: float) -> dict[str, Any]:
     loaded = run.loaded
     return {
         "checkpoint": str(loaded.folder),
         "split": split,
         "stage": loaded.config.model.stage,
         "hand": "stand-in" if loaded.facts.is_standin else "MANO",
+        "joints": joints,
         "hand_size": "true (oracle)" if run.oracle_scale else "predicted",
         "seconds": round(seconds, 2),
     }

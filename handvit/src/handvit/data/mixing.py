@@ -14,7 +14,7 @@ from handvit.data.clips import split_clip_range
 from handvit.data.preparation import Preparation
 from handvit.data.preprocess import PatchSettings
 from handvit.data.records import ClipRecord
-from handvit.data.source import ClipRules, ClipSource, segments_to_indices
+from handvit.data.source import ClipRules, ClipSource, Origin, segments_to_indices
 from handvit.data.token_clips import TokenClips
 from handvit.data.token_files import TokenOrigin
 from handvit.hand import HandModel
@@ -49,10 +49,10 @@ class MixedClips(MixedSource):
         which, own = self.locate(index)
         return self.datasets[which].record(own)
 
-    def image(self, index: int) -> str:
-        """Which picture the clip's last frame is, the same for both hands in it; empty where the shards do not say."""
+    def origin(self, index: int) -> Origin:
+        """Where the clip's last frame comes from."""
         which, own = self.locate(index)
-        return self.datasets[which].image(own)
+        return self.datasets[which].origin(own)
 
     @property
     def data_sources(self) -> Shaped[np.ndarray, " n"]:

@@ -1,9 +1,11 @@
 """Clips of T frames as training and evaluation ask for them: any of them at any time."""
 
 import copy
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
@@ -31,6 +33,15 @@ class ClipRules:
     per_sequence: int | None = None
     """Clips drawn from each sequence; None: all of them."""
     filter: FilterConfig = field(default_factory=FilterConfig)
+
+
+class Origin(NamedTuple):
+    """Which frame of the raw data it is; empty where the shards do not say."""
+
+    image: str
+    """Its picture, the same for both hands in it."""
+    source_index: str
+    """Its ids, as JSON text."""
 
 
 class ClipSource:
@@ -88,12 +99,14 @@ class ClipSource:
         """The T frames of a clip as they are stored; of several clips the first."""
         return self._read(int(self._low[index]), notes=True)
 
-    def image(self, index: int) -> str:
-        """Which picture the clip's last frame is, the same for both hands in it; empty where the shards do not say."""
+    def origin(self, index: int) -> Origin:
+        """Where the clip's last frame comes from."""
         which = int(self._low[index])
         last = int(self._start[which]) + (self.rules.num_frames - 1) * self.rules.frame_step
         record = self.clips.read(int(self._sequence[which]), [last], pictures=False)
-        return f"{record.data_source}/{record.imgs_path[0]}" if record.imgs_path and record.imgs_path[0] else ""
+        has_path = bool(record.imgs_path) and bool(record.imgs_path[0])
+        ids = record.source_index[0] if record.source_index else {}
+        return Origin(f"{record.data_source}/{record.imgs_path[0]}" if has_path else "", json.dumps(ids) if ids else "")
 
     @property
     def data_sources(self) -> Shaped[np.ndarray, " n"]:

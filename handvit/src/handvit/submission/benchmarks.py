@@ -16,11 +16,12 @@ from posecore.errors import InputError
 
 Submission = Literal["none", "freihand", "ho3d", "dexycb"]
 FILES: dict[str, str] = {"freihand": "pred.json", "ho3d": "pred.zip", "dexycb": "dexycb.txt"}
+DEXYCB_TRUTH = "dexycb_truth.txt"
 TRUTH_XYZ, TRUTH_VERTS = "evaluation_xyz.json", "evaluation_verts.json"
 
 
 def write_submission(benchmark: Submission, folder: Path, frames: Frames, order: Path | None = None) -> Path:
-    """Write a benchmark's file of an evaluation's frames into a folder.
+    """Write a benchmark's file of an evaluation's frames into a folder; DexYCB's true joints, where all have labels, too.
 
     Args:
         order: HO3D: evaluation.txt. Others: a file with a sample on each line, where only a part of the benchmark is meant:
@@ -45,7 +46,12 @@ def write_submission(benchmark: Submission, folder: Path, frames: Frames, order:
         ids = _dexycb_ids(frames, path)
         wanted = _lines(order) if order is not None else sorted(ids, key=int)
         rows = arranged(ids, wanted, str(path))
-        write_dexycb(path, _select(hands, rows), [int(ids[row]) for row in rows])
+        numbers = [int(ids[row]) for row in rows]
+        write_dexycb(path, _select(hands, rows), numbers)
+        if frames.joint_3d_valid[rows].all():
+            write_dexycb(
+                folder / DEXYCB_TRUTH, _select(Hands(frames.true_joint_cam_mm.astype(np.float64)), rows), numbers
+            )
     return path
 
 

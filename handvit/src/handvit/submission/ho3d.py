@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from handvit.submission.hands import (
     check_count,
     check_metres,
     needs_vertices,
+    read_json,
     read_points,
     replace_file,
     split_pair,
@@ -77,11 +79,20 @@ def write_ho3d(path: Path, hands: Hands, ids: Sequence[str], order: Sequence[str
 
 
 def read_ho3d(path: Path, count: int | None = None) -> Hands:
-    """A submission, back in OpenCV axes and the canonical order.
+    """A submission (pred.json, alone or in a zip), back in OpenCV axes and the canonical order.
 
     Raises:
         InputError: Not a submission to HO3D: layout, number of hands, unit or axes; names file and hand.
     """
+    data = read_json(path) if path.suffix == ".json" else _read_zip(path)
+    joints, vertices = split_pair(str(path), data)
+    check_count(str(path), len(joints), count)
+    for name, points in (("joints", joints), ("vertices", vertices)):
+        check_metres(f"{path}: {name}", points, sign=-1)
+    return _hands(joints, vertices)
+
+
+def _read_zip(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -90,16 +101,11 @@ def read_ho3d(path: Path, count: int | None = None) -> Hands:
                 raise InputError(f"{path}: holds no {MEMBER}, but {', '.join(archive.namelist()[:5]) or 'nothing'}")
             if archive.getinfo(MEMBER).file_size > LARGEST_BYTES:
                 raise InputError(f"{path}: {MEMBER} is {archive.getinfo(MEMBER).file_size} bytes, too large")
-            data = json.loads(archive.read(MEMBER))
+            return json.loads(archive.read(MEMBER))
     except (zipfile.BadZipFile, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not a zip with valid JSON: {error}") from None
-    joints, vertices = split_pair(str(path), data)
-    check_count(str(path), len(joints), count)
-    for name, points in (("joints", joints), ("vertices", vertices)):
-        check_metres(f"{path}: {name}", points, sign=-1)
-    return _hands(joints, vertices)
 
 
 def read_ho3d_truth(xyz: Path, verts: Path | None) -> Hands:

@@ -241,8 +241,10 @@ def _draw_worst(folder: Path, run: Evaluation, measured: metrics.Measurements) -
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    for name, errors in (("pa", np.nanmean(measured.joint_pa, 1)), ("root", measured.root)):
-        worst = np.argsort(-np.nan_to_num(errors))[:WORST_CASES]
+    known = np.isfinite(measured.joint_pa)
+    mean_pa = np.where(known, measured.joint_pa, 0).sum(1) / np.maximum(known.sum(1), 1)
+    for name, errors in (("pa", mean_pa), ("root", np.nan_to_num(measured.root))):
+        worst = np.argsort(-errors)[:WORST_CASES]
         chosen = replace(run, source=run.source.select(np.sort(worst)), workers=0)
         cases = [case for batch, posed, _ in _predicted(chosen) for case in cases_of(batch, posed, run.loaded.hand)]
         write_picture(folder / f"{name}.png", case_sheet(cases, run.loaded.hand.faces.cpu().numpy()))

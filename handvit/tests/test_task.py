@@ -213,8 +213,20 @@ def test_a_run_can_start_from_the_weights_of_another_and_refuses_those_of_anothe
 
 def test_a_run_remembers_whole_paths_and_its_facts(stage1):
     stored = json.loads((stage1 / "config.json").read_text())
-    assert stored["facts"] == {"hand_sha256": None, "is_standin": True}
+    assert stored["facts"] == {"hand_sha256": None, "is_standin": True, "encoder": None}
     assert stored["config"]["data"]["train"]["datasets"][0]["shards"].startswith("/")
+
+
+def test_a_checkpoint_outlives_the_folder_that_its_encoder_came_from(trained, command, tmp_path):
+    from transformers import Dinov2Config, Dinov2Model
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
+    folder = tmp_path / "encoder"
+    Dinov2Model(Dinov2Config(**sizes)).save_pretrained(folder)
+    run = trained(f"model.backbone.backbone_str={folder}", "model.backbone.kwargs={}")
+    folder.rename(tmp_path / "gone")
+    done = command("evaluate", "--checkpoint", run, "--output", tmp_path / "report")
+    assert done.exit_code == 0, done.output
 
 
 def test_pictures_show_patch_truth_and_prediction(task):

@@ -15,6 +15,11 @@ from handvit.hand_boxes import HandBox, check_inside, keypoints_box, match_input
 from handvit.tracking import OverlapTracker, check_tracks, overlap
 from posecore.errors import InputError
 
+
+def hand_box(box, *rest, **more):
+    return HandBox(tuple(float(number) for number in box), *rest, **more)
+
+
 BOX = {"box": [1, 2, 30, 40], "side": "left"}
 boxes_of = st.tuples(*[st.floats(-100, 100)] * 2, *[st.floats(0.5, 100)] * 2).map(
     lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
@@ -35,11 +40,11 @@ def test_a_file_of_pictures_and_videos_is_read_as_it_says(tmp_path):
     }
     found = read_boxes(written(tmp_path, content))
     assert found == {
-        "a.jpg": [HandBox((1, 2, 30, 40), "left", "l", 0.5), HandBox((0, 0, 1, 1), "right")],
+        "a.jpg": [hand_box((1, 2, 30, 40), "left", "l", 0.5), hand_box((0, 0, 1, 1), "right")],
         "empty.jpg": [],
-        "v.mp4": {0: [HandBox((1, 2, 30, 40), "left")], 12: []},
+        "v.mp4": {0: [hand_box((1, 2, 30, 40), "left")], 12: []},
     }
-    assert read_boxes(written(tmp_path, {"3": [BOX]})) == {"": {3: [HandBox((1, 2, 30, 40), "left")]}}
+    assert read_boxes(written(tmp_path, {"3": [BOX]})) == {"": {3: [hand_box((1, 2, 30, 40), "left")]}}
 
 
 def test_the_box_of_keypoints_is_their_tight_box_and_those_without_confidence_do_not_count(tmp_path):
@@ -116,8 +121,8 @@ def test_entries_find_their_files_by_name_or_by_more_of_the_path():
 @pytest.mark.parametrize("box", [(-20, 5, -0.5, 9), (99.5, 5, 120, 9), (5, -9, 9, -0.5), (5, 49.5, 9, 60)])
 def test_a_box_may_reach_beyond_its_picture_but_not_lie_outside_of_it(box):
     with pytest.raises(InputError, match=r"^a\.jpg: box \[.*\] of hand 0 is outside of the picture of 100 x 50 px"):
-        check_inside([HandBox(box, "left")], (100, 50), "a.jpg")
-    check_inside([HandBox((-20, -20, 120, 70), "left"), HandBox((-20, 5, -0.4, 9), "left")], (100, 50), "a.jpg")
+        check_inside([hand_box(box, "left")], (100, 50), "a.jpg")
+    check_inside([hand_box((-20, -20, 120, 70), "left"), hand_box((-20, 5, -0.4, 9), "left")], (100, 50), "a.jpg")
 
 
 def test_the_box_of_the_command_line_is_four_numbers_with_an_area():
@@ -138,39 +143,39 @@ def test_the_overlap_of_boxes_is_symmetric_at_most_one_and_knows_no_place_nor_si
 
 
 def test_half_of_a_box_overlaps_by_a_third_with_the_next_half():
-    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
+    assert overlap((0.0, 0.0, 10.0, 10.0), (5.0, 0.0, 15.0, 10.0)) == pytest.approx(1 / 3)
 
 
 def test_two_hands_keep_their_tracks_while_they_pass_each_other_in_any_order_of_detection():
     tracker = OverlapTracker()
     for frame in range(20):
         x = 5 * frame
-        right = HandBox((x, 0, x + 40, 40), "right")
-        left = HandBox((100 - x, 5, 140 - x, 45), "left")
+        right = hand_box((x, 0, x + 40, 40), "right")
+        left = hand_box((100 - x, 5, 140 - x, 45), "left")
         found = tracker([right, left] if frame % 2 else [left, right], 33.0 * frame)
         assert {hand.side: hand.track for hand in found} == {"left": 0, "right": 1}
 
 
 def test_of_two_hands_of_one_side_each_is_the_one_it_overlaps_most():
     tracker = OverlapTracker()
-    tracker([HandBox((0, 0, 40, 40), "right"), HandBox((30, 0, 70, 40), "right")], 0.0)
-    found = tracker([HandBox((28, 0, 68, 40), "right"), HandBox((12, 0, 52, 40), "right")], 33.0)
+    tracker([hand_box((0, 0, 40, 40), "right"), hand_box((30, 0, 70, 40), "right")], 0.0)
+    found = tracker([hand_box((28, 0, 68, 40), "right"), hand_box((12, 0, 52, 40), "right")], 33.0)
     assert [hand.track for hand in found] == [1, 0]
 
 
 def test_a_hand_that_was_gone_for_long_or_comes_elsewhere_is_a_new_track():
     tracker = OverlapTracker()
-    hand = HandBox((0, 0, 40, 40), "right")
+    hand = hand_box((0, 0, 40, 40), "right")
     assert tracker([hand], 0.0)[0].track == 0
     assert tracker([hand], 500.0)[0].track == 0
     assert tracker([], 800.0) == []
     assert tracker([hand], 1001.0)[0].track == 1
-    assert tracker([HandBox((80, 0, 120, 40), "right")], 1034.0)[0].track == 2
+    assert tracker([hand_box((80, 0, 120, 40), "right")], 1034.0)[0].track == 2
 
 
 def test_tracks_of_a_file_are_all_named_or_none_once_a_frame_and_of_one_side():
     def named(track, side="left"):
-        return HandBox((0, 0, 1, 1), side, track)
+        return hand_box((0, 0, 1, 1), side, track)
 
     assert not check_tracks({0: [named(None)], 5: []}, "v")
     assert check_tracks({0: [named("a"), named("b")], 1: [named("a")]}, "v")

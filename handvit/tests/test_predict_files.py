@@ -22,6 +22,11 @@ from handvit.prediction_inputs import distinct_names, find_inputs
 from posecore.data.images import decode_image, encode_jpeg, encode_png
 from posecore.errors import InputError
 
+
+def hand_box(box, *rest, **more):
+    return HandBox(tuple(float(number) for number in box), *rest, **more)
+
+
 HANDS = {
     "a.png": [{"box": [20, 30, 70, 90], "side": "right"}, {"box": [60, 40, 140, 100], "side": "left", "score": 0.75}],
     "b.jpg": [{"box": [5, 60, 50, 118], "side": "left"}, {"box": [80, 20, 150, 90], "side": "left"}],
@@ -218,9 +223,9 @@ def test_a_run_that_fails_on_its_way_says_so_and_the_next_one_cleans_up(run, fol
 
 
 def test_a_detector_of_ones_own_finds_hands_too(folder):
-    finder = HandFinder(detector=lambda picture: [HandBox((0, 0, picture.shape[1], 9), "left", score=0.5)])
+    finder = HandFinder(detector=lambda picture: [hand_box((0, 0, picture.shape[1], 9), "left", score=0.5)])
     image = decode_image(folder / "hands" / "a.png")
-    assert finder.in_picture(Path("a.png"), image) == [HandBox((0, 0, 160, 9), "left", score=0.5)]
+    assert finder.in_picture(Path("a.png"), image) == [hand_box((0, 0, 160, 9), "left", score=0.5)]
 
 
 def wrong_inputs(folder):

@@ -24,6 +24,11 @@ from handvit.video_files import FrameSource, VideoFile, open_video
 from posecore.data.images import encode_png
 from posecore.errors import InputError
 
+
+def hand_box(box, *rest, **more):
+    return HandBox(tuple(float(number) for number in box), *rest, **more)
+
+
 FRAMES = 8
 FPS = 20.0
 K = np.array([[300.0, 0, 70.5], [0, 310.0, 66.0], [0, 0, 1]])
@@ -31,8 +36,8 @@ OPTIONS = {"intrinsics": "300,310,70.5,66"}
 
 
 def boxes_of(number):
-    left = {"box": [20 + 2 * number, 30, 70 + 3 * number, 90], "side": "left"}
-    right = {"box": [80 - number, 40, 140, 100 + number], "side": "right"}
+    left = {"box": [20.0 + 2 * number, 30.0, 70.0 + 3 * number, 90.0], "side": "left"}
+    right = {"box": [80.0 - number, 40.0, 140.0, 100.0 + number], "side": "right"}
     if number == 5:
         return []
     return [right, left] if number % 2 else [left, right]
@@ -184,7 +189,7 @@ def test_of_a_long_video_only_some_frames_are_in_memory_at_a_time(smooth, run, t
     source = FrameSource(Path("long.mp4"), 25.0, 12, frames)
     predictor = Predictor.load(run, device="cpu")
     with ResultsWriter(tmp_path, {}) as results:
-        find = lambda number, image: [HandBox((10, 10, 50, 50), "left", 0)]  # noqa: E731
+        find = lambda number, image: [hand_box((10, 10, 50, 50), "left", 0)]  # noqa: E731
         assert predict_video(predictor, source, find, None, results, "long", smooth=smooth) == 12
         results.finish(predictor.loaded.hand.faces.numpy())
     assert len(most) == (24 if smooth else 12)

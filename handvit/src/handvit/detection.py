@@ -6,7 +6,7 @@ The one here is MediaPipe's HandLandmarker (Apache-2.0; extra `handvit[detector]
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,6 +21,7 @@ assumed a mirrored selfie, so that in other pictures left and right were swapped
 MAX_HANDS = 8
 
 
+@runtime_checkable
 class HandDetector(Protocol):
     """Finds hands."""
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -203,7 +203,7 @@ class ResultsWriter:
         self._arrays.close()
         self._smplx.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ResultsWriter":
         return self
 
     def __exit__(

@@ -63,6 +63,7 @@ def train(
         "step": outcome.step,
         "validation": outcome.metrics,
         "best_checkpoint": None if outcome.best_checkpoint is None else str(outcome.best_checkpoint),
+        "also_best": {name: str(path) for name, path in outcome.also_best.items()},
         "hand": "stand-in" if task.facts.is_standin else "MANO",
         "report": str(write_report(run_dir)),
     }
@@ -104,8 +105,11 @@ def open_run_data(
     if not config.data.train.datasets:
         raise InputError("data.train.datasets: names no shards; give --data FOLDER, or name them in the configuration")
     train, weights = open_sources(config, "train", hand, folders, tokens_of)
-    validation = open_sources(config, "val", hand, folders)[0] if config.data.val.datasets else None
-    return RunData(train, validation, weights)
+    if not config.data.val.datasets:
+        return RunData(train, None, weights)
+    validation, _ = open_sources(config, "val", hand, folders)
+    datasets = sorted(set(validation.data_sources.tolist()))
+    return RunData(train, validation, weights, datasets if len(datasets) > 1 else ())
 
 
 def with_found_files(config: HandvitConfig, folders: Sequence[Path]) -> HandvitConfig:

@@ -15,11 +15,11 @@ from handvit.data.patches import fill_patches
 from handvit.data.pixel_augmentation import PixelAugmenter
 from handvit.data.sample import Batch, Sample, collate
 from handvit.hand import HandModel
-from handvit.losses import LossSettings, denominators, loss_terms
+from handvit.losses import LossSettings, denominators, loss_sums, loss_terms
 from handvit.metrics import validation_sums
 from handvit.model.build import build_network, load_stage1
 from handvit.model.network import HandNetwork
-from handvit.posing import PosedHands, last_frames, pose_hands
+from handvit.posing import last_frames, last_prediction, pose_hands
 from handvit.sheets import batch_sheet
 from posecore.losses import total_loss
 from posecore.training import FitConfig, ParameterGroup, Progress, SampleSource, Task, Terms
@@ -39,6 +39,8 @@ class RunData:
     validation: SampleSource | None
     train_weights: Sequence[float] | None = None
     """How often each training sample is drawn, relative to the others; None: each once an epoch."""
+    validation_datasets: Sequence[str] = ()
+    """What samples of validation say to be of, where that are several."""
 
 
 class HandTask(Task[Batch]):
@@ -47,6 +49,7 @@ class HandTask(Task[Batch]):
     name = SYSTEM
     version = __version__
     monitor = "mpjpe_mm"
+    also_best = ("mpjpe_rel_mm", "rte_mm")
 
     def __init__(
         self,
@@ -117,20 +120,21 @@ class HandTask(Task[Batch]):
         return total_loss(terms, self.weights, denominators)
 
     def validate(self, model: nn.Module, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """Errors of the hand sized by the network itself, as at inference."""
-        batch, posed = self._predicted(model, batch)
-        return validation_sums(posed, batch, self._hand_on(batch))
+        """Losses as in training, and errors of the hand sized by the network itself, as at inference."""
+        batch = fill_patches(batch, self.config.model.img_size)
+        prediction = model(batch.network_input(), self.config.loss.frames == "all")
+        hand, datasets = self._hand_on(batch), self.data.validation_datasets
+        losses = loss_sums(prediction, batch, hand, list(self.weights), self.settings, datasets)
+        answer = prediction if self.config.model.stage == 1 else last_prediction(prediction)
+        posed = pose_hands(hand, answer, norm_by_hand=self.config.model.norm_by_hand)
+        answered = last_frames(batch, answer.betas.shape[1])
+        return losses | validation_sums(posed, answered, hand, datasets)
 
     def figures(self, model: nn.Module, batch: Batch) -> Mapping[str, UInt8[np.ndarray, "h w 3"]]:
-        batch, posed = self._predicted(model, batch, with_vertices=True)
-        return {"validation": batch_sheet(batch, posed, self._hand_on(batch))}
-
-    def _predicted(self, model: nn.Module, batch: Batch, with_vertices: bool = False) -> tuple[Batch, PosedHands]:
         batch = fill_patches(batch, self.config.model.img_size)
-        prediction = model(batch.network_input())
-        norm = self.config.model.norm_by_hand
-        posed = pose_hands(self._hand_on(batch), prediction, norm_by_hand=norm, with_vertices=with_vertices)
-        return last_frames(batch, prediction.betas.shape[1]), posed
+        prediction, hand = model(batch.network_input()), self._hand_on(batch)
+        posed = pose_hands(hand, prediction, norm_by_hand=self.config.model.norm_by_hand, with_vertices=True)
+        return {"validation": batch_sheet(last_frames(batch, prediction.betas.shape[1]), posed, hand)}
 
     def _hand_on(self, batch: Batch) -> HandModel:
         return self.hand.to(batch.timestamp_ms.device)

@@ -41,6 +41,8 @@ FRAME_METRICS = {
     "pa_f@5": "f_5_pa",
     "pa_f@15": "f_15_pa",
 }
+METRICS_OF_DATASETS = ("mpjpe_mm", "mpjpe_rel_mm", "pa_mpjpe_mm", "rte_mm")
+"""What validation tells of each data set."""
 AUC_METRICS = {"auc": "joint", "auc_rel": "joint_rel", "auc_pa": "joint_pa"}
 
 
@@ -98,12 +100,23 @@ def sums_and_counts(m: Measurements) -> dict[str, tuple[float, float]]:
     return {name: _sum_and_count(getattr(m, column)) for name, column in columns.items()}
 
 
-def validation_sums(posed: PosedHands, batch: Batch, hand: HandModel) -> dict[str, tuple[Tensor, Tensor]]:
-    """What training watches: sums and counts of a batch's errors, float64, on the CPU. Meshes count where they were posed."""
-    sums = sums_and_counts(measure(frames_of(batch, posed, hand), with_f_scores=False))
+def validation_sums(
+    posed: PosedHands, batch: Batch, hand: HandModel, datasets: Sequence[str] = ()
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """What training watches: sums and counts of a batch's errors, float64, on the CPU. Meshes count where they were posed.
+
+    Those of a data set that are told for each are named `DATASET/NAME`.
+    """
+    measured = measure(frames_of(batch, posed, hand), with_f_scores=False)
+    sums = sums_and_counts(measured)
     absent = ("f_",) if posed.vertices_cam_mm is not None else ("f_", "vertex")
     left_out = {name for name, column in FRAME_METRICS.items() if column.startswith(absent)}
     kept = {name: pair for name, pair in sums.items() if name not in left_out}
+    for dataset in datasets:
+        mine = np.array([name == dataset for name in measured.data_source])
+        if mine.any():
+            own = sums_and_counts(select(measured, mine))
+            kept |= {f"{dataset}/{name}": own[name] for name in METRICS_OF_DATASETS}
     pairs = {name: tuple(torch.tensor(x, dtype=torch.float64) for x in pair) for name, pair in kept.items()}
     return {name: (total, count) for name, (total, count) in pairs.items()}
 

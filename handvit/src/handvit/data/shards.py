@@ -3,6 +3,7 @@
 The members of a sample are listed in `members`; README.md describes the format.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from posecore.errors import InputError
 
 PoseMean = Literal["absolute", "relative"]
 
+CHECKSUMS = "pictures_crc32"
+"""Of the pictures, in meta.json; tars made elsewhere have none."""
 MIRRORED_AXIS_ANGLE = np.array([1.0, -1.0, -1.0])
 
 _ENDINGS: dict[str, FrameFormat] = {"WebP": "webp", "JPEG": "jpg", "PNG": "png"}
@@ -50,7 +53,8 @@ def write_clip(writer: ShardWriter, record: ClipRecord) -> None:
         fields[f"{name}.npy"] = np.ascontiguousarray(getattr(record, channel.field), dtype=np.float32)
     joints = fields["joint_cam.npy"]
     fields["joint_rel.npy"] = joints - joints[:, :1]
-    fields["meta.json"] = {"version": FORMAT, "pose_mean": "absolute"} | dict(record.meta)
+    checksums = {CHECKSUMS: [zlib.crc32(data) for data in record.frames]}
+    fields["meta.json"] = {"version": FORMAT, "pose_mean": "absolute"} | dict(record.meta) | checksums
     writer.write(record.key, fields)
 
 
@@ -125,7 +129,10 @@ class ClipShards:
         ending = _ending(names, stored, where)
         columns: dict[str, Any] = {channel.field: arrays[name][rows] for name, channel in CHANNELS.items()}
         columns |= {name: [content[name][row] for row in rows] for name in NOTES if name in content}
+        checksums = meta.pop(CHECKSUMS, None)
         encoded = self._pictures(index, names, stored, rows) if pictures else [b""] * len(rows)
+        if pictures and checksums is not None:
+            _check_pictures(encoded, rows, checksums, num_frames, where)
         record = ClipRecord(self._source.key(index), encoded, ending, meta=meta, **texts, **columns)
         check_record(record, where, rows)
         return record
@@ -169,6 +176,17 @@ class ClipShards:
             offset = np.concatenate([np.zeros(3), mean.ravel()]) * arrays["has_mano"][:, None]
             arrays["mano_pose"] = (arrays["mano_pose"] + offset).astype(np.float32)
         return dict(meta) | {"pose_mean": "absolute"}
+
+
+def _check_pictures(encoded: Sequence[bytes], rows: Sequence[int], checksums: Any, num_frames: int, where: str) -> None:
+    """A damaged JPEG decodes to something; only its checksum tells."""
+    if not isinstance(checksums, list) or len(checksums) != num_frames:
+        raise InputError(f"{where}.meta.json: {CHECKSUMS} is not a list of {num_frames} numbers, one for each frame")
+    for row, data in zip(rows, encoded, strict=True):
+        if zlib.crc32(data) != checksums[row]:
+            raise InputError(
+                f"{where}: frame {row} does not match its checksum in meta.json: damaged; copy the shard again"
+            )
 
 
 def _arrays(content: dict[str, Any], where: str) -> Arrays:

@@ -1,35 +1,16 @@
 """The commands `handvit data ...`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from handvit.cli_convert import app as convert_app
 from posecore.cli import Json, Shard, exit_codes, part_of, result, result_json
 from posecore.errors import InputError
 
-if TYPE_CHECKING:
-    from handvit.data.storage import CropStorage
-    from handvit.hand import HandModel
-
 app = typer.Typer(help="Make, convert and look at data sets.", no_args_is_help=True)
-convert_app = typer.Typer(
-    help="Convert a public data set to the .tar shards that training reads.", no_args_is_help=True
-)
 app.add_typer(convert_app, name="convert")
-
-Root = Annotated[Path, typer.Argument(help="The data set's folder, laid out as published.")]
-Output = Annotated[Path, typer.Argument(help="Folder for the shards and conversion.json.")]
-Mano = Annotated[
-    Path | None,
-    typer.Option("--mano", help="Folder with MANO_RIGHT.pkl and MANO_LEFT.pkl; without it labels lack MANO."),
-]
-Standin = Annotated[
-    bool, typer.Option("--standin", help="Take the stand-in for MANO, to try things out: poses and shapes are wrong.")
-]
-Crop = Annotated[int | None, typer.Option(help="Store square crops of this side, px; default: whole pictures.")]
-
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many clips.")]
 
 
 @app.command()
@@ -43,9 +24,24 @@ def synth(
         str, typer.Option(help="Name of the split, written into the samples and the shards' names.")
     ] = "train",
     left_share: Annotated[float, typer.Option(min=0, max=1, help="Share of left hands.")] = 0.5,
+    depth: Annotated[str, typer.Option(help="NEAREST,FARTHEST depth of the wrist, mm, 250 or more.")] = "350,1100",
+    fill: Annotated[
+        str, typer.Option(help="SMALLEST,LARGEST length of the hand, as a share of the picture's shorter side.")
+    ] = "0.45,0.85",
     rotation_range: Annotated[
         float, typer.Option(help="Hands are turned by at most so many degrees from a hand held up.")
     ] = 180.0,
+    articulation: Annotated[float, typer.Option(help="Share of the fingers' range that is used, 0 to 1.")] = 1.0,
+    shape_std: Annotated[float, typer.Option(help="Standard deviation of the shape coefficients.")] = 1.0,
+    off_centre: Annotated[
+        float, typer.Option(help="Share of the room beside the hand that it strays into; above 1 it is cut off.")
+    ] = 0.6,
+    occluders: Annotated[float, typer.Option(help="Share of clips in which something passes before the hand.")] = 0.25,
+    noise: Annotated[float, typer.Option(help="Greatest standard deviation of sensor noise, of a range of 1.")] = 0.03,
+    blur: Annotated[float, typer.Option(help="Share of frames with motion blur.")] = 0.15,
+    dropped_frames: Annotated[float, typer.Option(help="Share of frames that are lost: times jump there.")] = 0.1,
+    camera_shake: Annotated[float, typer.Option(help="Unsteadiness of the camera, degrees.")] = 0.4,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG files.")] = 92,
     workers: Annotated[int, typer.Option(min=0, help="Processes that render; 0: this one.")] = 0,
     mano: Annotated[
         Path | None, typer.Option("--mano", help="MANO_RIGHT.pkl or .npz; default: the stand-in hand.")
@@ -53,12 +49,26 @@ def synth(
 ) -> None:
     """Render textured hands over varied backgrounds, with exact labels, from any MANO-layout model.
 
-    Example: handvit data synth hands/train --clips 2000
+    Example: handvit data synth hands/train --clips 2000, or for videos: --clips 200 --frames 30. Easier hands:
+    --rotation-range 30 --articulation 0.5 --occluders 0 --noise 0 --blur 0
     """
     with exit_codes():
         from handvit.data.synthetic import Difficulty, synthesise
         from handvit.hand import read_hand
 
+        difficulty = Difficulty(
+            depth_mm=_pair(depth, "--depth"),
+            fill=_pair(fill, "--fill"),
+            rotation_range_deg=rotation_range,
+            articulation=articulation,
+            shape_std=shape_std,
+            off_centre=off_centre,
+            occluders=occluders,
+            blur=blur,
+            noise=noise,
+            dropped_frames=dropped_frames,
+            camera_shake_deg=camera_shake,
+        )
         result_json(
             synthesise(
                 output,
@@ -69,8 +79,9 @@ def synth(
                 seed=seed,
                 split=split,
                 left_share=left_share,
-                difficulty=Difficulty(rotation_range_deg=rotation_range),
+                difficulty=difficulty,
                 workers=workers,
+                quality=quality,
             )
         )
 
@@ -136,160 +147,16 @@ def tokens(
         )
 
 
-@convert_app.command()
-def interhand(
-    root: Root,
-    output: Output,
-    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Split.")] = "train",
-    fps: Annotated[int | None, typer.Option(help="5 or 30; default: told by the folder's name.")] = None,
-    mano: Mano = None,
-    standin: Standin = False,
-    crop: Crop = None,
-    margin: Annotated[float, typer.Option(help="Side of the crop over that of the hand's box.")] = 3.0,
-    shard: Shard = None,
-    limit: Limit = None,
-) -> None:
-    """InterHand2.6M: images/ and annotations/."""
-    with exit_codes():
-        from handvit.data.converters.interhand import convert_interhand
-
-        if fps not in (None, 5, 30):
-            raise InputError(f"--fps {fps}: the releases have 5 or 30")
-        options = _both(mano, standin) | _storage(crop, margin, shard, limit)
-        result_json(convert_interhand(root, output, split=split, fps=fps, **options).to_dict())  # type: ignore[arg-type]
-
-
-@convert_app.command()
-def dexycb(
-    root: Root,
-    output: Output,
-    split: Annotated[str, typer.Option(help="s0_train, s0_val, s0_test, s1_train and so on to s3_test.")] = "s0_train",
-    mano: Mano = None,
-    standin: Standin = False,
-    crop: Crop = None,
-    margin: Annotated[float, typer.Option(help="Side of the crop over that of the hand's box.")] = 3.0,
-    shard: Shard = None,
-    limit: Limit = None,
-) -> None:
-    """DexYCB: the subjects' folders and calibration/."""
-    with exit_codes():
-        from handvit.data.converters.dexycb import convert_dexycb
-
-        options = _both(mano, standin, fix_left_shapes=False) | _storage(crop, margin, shard, limit)
-        result_json(convert_dexycb(root, output, split=split, **options).to_dict())
-
-
-@convert_app.command()
-def ho3d(
-    root: Root,
-    output: Output,
-    split: Annotated[Literal["train", "evaluation"], typer.Option(help="Split.")] = "train",
-    mano: Mano = None,
-    standin: Standin = False,
-    crop: Crop = None,
-    margin: Annotated[float, typer.Option(help="Side of the crop over that of the hand's box.")] = 3.0,
-    shard: Shard = None,
-    limit: Limit = None,
-) -> None:
-    """HO3D v2 or v3: train/, evaluation/, train.txt, evaluation.txt."""
-    with exit_codes():
-        from handvit.data.converters.ho3d import convert_ho3d
-
-        options = _right(mano, standin) | _storage(crop, margin, shard, limit)
-        result_json(convert_ho3d(root, output, split=split, **options).to_dict())
-
-
-@convert_app.command()
-def freihand(
-    root: Root,
-    output: Output,
-    split: Annotated[Literal["training", "evaluation"], typer.Option(help="Split.")] = "training",
-    mano: Mano = None,
-    standin: Standin = False,
-    crop: Crop = None,
-    margin: Annotated[float, typer.Option(help="Side of the crop over that of the hand's box.")] = 3.0,
-    shard: Shard = None,
-    limit: Limit = None,
-) -> None:
-    """FreiHAND v2: training/, evaluation/ and the JSON files."""
-    with exit_codes():
-        from handvit.data.converters.freihand import convert_freihand
-
-        options = _right(mano, standin) | _storage(crop, margin, shard, limit)
-        result_json(convert_freihand(root, output, split=split, **options).to_dict())
-
-
-@convert_app.command()
-def hot3d(
-    root: Root,
-    output: Output,
-    split: Annotated[Literal["train", "test"], typer.Option(help="Split.")] = "train",
-    mano: Mano = None,
-    standin: Standin = False,
-    crop: Crop = None,
-    margin: Annotated[float, typer.Option(help="Side of the crop over that of the hand's box.")] = 3.0,
-    shard: Shard = None,
-    limit: Limit = None,
-) -> None:
-    """HOT3D-Clips: one tar a clip. Its joints come from MANO, so --mano is needed."""
-    with exit_codes():
-        from handvit.data.converters.hot3d import convert_hot3d
-
-        options = _both(mano, standin) | _storage(crop, margin, shard, limit)
-        result_json(convert_hot3d(root, output, split=split, **options).to_dict())
-
-
-@convert_app.command()
-def coco(
-    root: Root,
-    output: Output,
-    split: Annotated[Literal["train", "val"], typer.Option(help="Split.")] = "train",
-    crop: Crop = None,
-    margin: Annotated[float, typer.Option(help="Side of the crop over that of the hand's box.")] = 3.0,
-    shard: Shard = None,
-    limit: Limit = None,
-) -> None:
-    """COCO-WholeBody's hands: 2D joints only."""
-    with exit_codes():
-        from handvit.data.converters.coco_wholebody import convert_coco_wholebody
-
-        options = _storage(crop, margin, shard, limit)
-        result_json(convert_coco_wholebody(root, output, split=split, **options).to_dict())
-
-
-def _right(mano: Path | None, standin: bool) -> dict[str, Any]:
-    return {"right": _hand(mano, standin, "right"), "allow_standin": standin}
-
-
-def _both(mano: Path | None, standin: bool, fix_left_shapes: bool = True) -> dict[str, Any]:
-    return _right(mano, standin) | {"left": _hand(mano, standin, "left", fix_left_shapes)}
-
-
-def _hand(
-    mano: Path | None, standin: bool, side: Literal["right", "left"], fix_left_shapes: bool = True
-) -> "HandModel | None":
-    from handvit.hand import read_hand
-
-    if mano is not None and standin:
-        raise InputError("--mano and --standin: give one of them")
-    if mano is None and not standin:
-        return None
-    return read_hand(mano, side, fix_left_shapes, config_field="--mano")
-
-
-def _storage(crop: int | None, margin: float, shard: str | None, limit: int | None) -> dict[str, Any]:
-    part = part_of(shard)
-    return {"crop": _crop(crop, margin), "shard": None if part == (0, 1) else part, "limit": limit}
-
-
-def _crop(side: int | None, margin: float) -> "CropStorage | None":
-    from handvit.data.storage import CropStorage
-
-    return None if side is None else CropStorage(side, margin)
+def _pair(text: str, option: str) -> tuple[float, float]:
+    try:
+        low, high = text.split(",")
+        return float(low), float(high)
+    except ValueError:
+        raise InputError(f"{option} {text}: LEAST,GREATEST is needed, for example 0.5,0.8") from None
 
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and min(int(height), int(width)) >= 16):
-        raise InputError(f"--size {text}: HEIGHTxWIDTH in pixels is needed, at least 16x16, for example 160x160")
+    if not (height.isdigit() and width.isdigit() and min(int(height), int(width)) >= 32):
+        raise InputError(f"--size {text}: HEIGHTxWIDTH in pixels is needed, at least 32x32, for example 160x160")
     return int(height), int(width)

@@ -90,6 +90,8 @@ def evaluate(
     Raises:
         InputError: A missing file, or data that does not fit the network.
     """
+    if frames is not None and frames < 1:
+        raise InputError(f"--frames {frames}: clips have at least one frame")
     loaded = load_network(checkpoint, mano_path, choose_device(device))
     chosen_joints: Joints = joints or ("trained" if submission == "none" else submission)
     source = open_clips(

@@ -199,7 +199,7 @@ def find_dataset(dataset: DatasetConfig, folders: Sequence[Path], field: str) ->
 def _find(place: str, folders: Sequence[Path], field: str) -> list[Path]:
     candidates = [Path(place), *(folder / place for folder in folders if not Path(place).is_absolute())]
     problems = []
-    for candidate in candidates:
+    for candidate in dict.fromkeys(candidates):
         try:
             return find_shards(candidate)
         except InputError as error:

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from typer.testing import CliRunner
 
-from handvit.cli import app
 from handvit.config import HandvitConfig
 from handvit.data.shards import ClipShards, write_clip
 from handvit.data.source import ClipSource
@@ -172,11 +170,11 @@ def test_a_second_making_keeps_what_fits_and_one_after_a_change_does_not(cached,
     assert len(token_path(first).read_bytes()) == len(before)
 
 
-def test_missing_tokens_are_told_with_the_command_that_makes_them(shards, stage1):
+def test_missing_tokens_are_told_with_the_command_that_makes_them(shards, stage1, command):
     said = problem(lambda: open_task(configuration(shards, stage1, "data.token_cache=true")))
     assert f"{find_shards(str(shards))[0]}: has no 000000.tar.tokens.safetensors (and 1 more)" in said
-    command = said.split("needs it: handvit ")[1]
-    done = CliRunner().invoke(app, [*command.split(), "--device", "cpu"])
+    words = said.split("needs it: handvit ")[1]
+    done = command(*words.split(), "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["made"] == 2
     assert len(open_task(configuration(shards, stage1, "data.token_cache=true")).data.train)

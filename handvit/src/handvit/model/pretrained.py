@@ -1,5 +1,6 @@
 """Weights of image encoders: from a folder, from the hub, or random ones of a given size."""
 
+import math
 import pickle
 import re
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def create_trunk(config: BackboneConfig, architecture: Architecture, img_size: i
     wanted = transformers_config(_without_unused_blocks(architecture, config), img_size)
     if not load_weights or (config.backbone_str in KINDS and folder_of(config.backbone_str) is None):
         random: nn.Module = model_class(architecture)(wanted)
+        if load_weights and architecture["model_type"] == "dinov2":  # MAE and SwinV2 have what it takes themselves
+            _start_from_waves(random)
         return random
     published = transformers_config(_without_unused_blocks(architecture, config), None)
     stored = _load(config.backbone_str, published, architecture)
@@ -61,6 +64,30 @@ def interpolated_positions(positions: Float[Tensor, "1 n d"], num_positions: int
     grid = positions[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2).float()
     grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False).to(positions.dtype)
     return torch.cat((positions[:, :1], grid.flatten(2).transpose(1, 2)), 1)
+
+
+def wave_positions(side: int, width: int, amplitude: float = 0.5) -> Float[Tensor, "n d"]:
+    """Sines and cosines of half turns and their multiples over the rows and the columns of a square grid.
+
+    An encoder trained from nothing learns where things are several times sooner from these than from noise.
+
+    Raises:
+        ValueError: A width that is no multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"width {width}: half of it is needed for rows and half for columns, in pairs")
+    turns = torch.arange(side) / side * math.pi
+    phases = turns[:, None] * torch.arange(1, width // 4 + 1)
+    axis = torch.cat([phases.sin(), phases.cos()], 1)
+    rows, columns = axis[:, None].expand(side, side, -1), axis[None].expand(side, side, -1)
+    return amplitude * torch.cat([rows, columns], -1).reshape(side * side, width)
+
+
+def _start_from_waves(trunk: nn.Module) -> None:
+    positions = dict(trunk.named_parameters())[POSITIONS]
+    count, width = positions.shape[1] - 1, positions.shape[2]
+    with torch.no_grad():
+        positions[0, 1:] = wave_positions(math.isqrt(count), width)
 
 
 def _resized(stored: nn.Module, fresh: nn.Module) -> nn.Module:

@@ -312,7 +312,7 @@ def test_a_run_opens_its_parts_and_augments_only_what_it_trains_on(tmp_path):
     val, _ = open_sources(config, "val", hand)
     assert len(val) == 3
     assert_equal(replace(val.load(0, rng(1)), augment_seed=0), replace(val.load(0, rng(2)), augment_seed=0))
-    assert not np.array_equal(train.load(0, rng(1)).patch_from_region, train.load(0, rng(2)).patch_from_region)
+    assert not np.array_equal(train.load(0, rng(1)).patch_bbox, train.load(0, rng(2)).patch_bbox)
     said = problem(lambda: open_sources(config, "test", hand))
     assert said == "data.test.datasets: names no shards; give a folder of .tar files"
 

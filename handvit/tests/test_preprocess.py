@@ -14,6 +14,7 @@ from handvit.data.augmentation import GeometricDraw
 from handvit.data.patches import fill_patches
 from handvit.data.preprocess import PatchSettings, prepare_clip, unlabelled_clip
 from handvit.data.records import ClipRecord
+from handvit.data.region import cut_regions, open_pictures
 from handvit.data.sample import Sample, collate
 from posecore.data.images import encode_jpeg, encode_png
 from posecore.errors import InputError
@@ -250,6 +251,28 @@ def test_the_region_gives_the_patch_of_the_whole_picture(draw, settings):
     )
     assert sample.regions[0].size <= pictures[0].size
     np.testing.assert_allclose(patches_of(sample, 64), patches_of(whole, 64), atol=2e-4)
+
+
+@given(rigid_draws, settings, st.sampled_from(["left", "right"]))
+def test_a_patch_sampled_by_the_loader_is_the_devices_rounded_to_8_bits(draw, settings, handedness):
+    record, pictures = hand_record(handedness=handedness), textured()
+    device = prepare_clip(record, pictures, settings, draw)
+    loader = prepare_clip(record, pictures, settings, draw, sample_patches=True)
+    rounding = 0.52 if cv2.__version__ >= "5" else 3.0  # older ones round coordinates to 1/32 px
+    ours = patches_of(loader, 64)
+    np.testing.assert_allclose(255 * ours, 255 * patches_of(device, 64), atol=rounding)
+    np.testing.assert_allclose(255 * ours, np.rint(255 * ours), atol=1e-3)
+    assert {region.shape for region in loader.regions} == {(64, 64, 3)}
+    for name in ("patch_bbox", "joint_patch", "focal", "mano_pose"):
+        np.testing.assert_array_equal(getattr(loader, name), getattr(device, name))
+
+
+def test_a_patch_that_sees_beyond_the_horizon_is_left_to_the_device():
+    picture = textured(1)[0]
+    beyond = np.linalg.inv(np.array([[1.0, 0, 0], [0, 1, 0], [-1 / 20, 0, 1]]))[None]  # the horizon is the column 20
+    regions, maps = cut_regions(open_pictures([picture], "key"), beyond, 40, sample=True)
+    assert regions[0].shape == picture.shape
+    np.testing.assert_array_equal(maps, beyond)
 
 
 def shift_of(sample, picture):

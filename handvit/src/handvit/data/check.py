@@ -117,8 +117,9 @@ def _picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _first(wrong: Bool[np.ndarray, "t ..."]) -> int | None:
-    frames = np.flatnonzero(wrong.reshape(len(wrong), -1).any(1))
-    return int(frames[0]) if len(frames) else None
+    if not wrong.any():  # nearly always, and asked for every clip that is loaded
+        return None
+    return int(np.flatnonzero(wrong.reshape(len(wrong), -1).any(1))[0])
 
 
 def _numbers(values: Float[np.ndarray, " n"]) -> str:

@@ -127,7 +127,9 @@ def open_sources(
         expansion=config.train.expansion_ratio,
         turn_camera=config.train.turn_camera,
     )
-    prepare = Preparation(settings, config.train.augmentation if part == "train" else None)
+    is_training = part == "train"
+    augmentation = config.train.augmentation if is_training else None
+    prepare = Preparation(settings, augmentation, sample_patches=is_training)
     field = f"data.{part}"
     hands_mean = hand.hands_mean.detach().cpu().numpy()
     mixed = open_part(source, prepare, config.model.num_frame, hands_mean, folders, field=field, tokens_of=tokens_of)

@@ -17,6 +17,9 @@ class Preparation:
 
     settings: PatchSettings
     augmentation: AugmentationConfig | None = None
+    sample_patches: bool = False
+    """Patches are sampled where clips are loaded and rounded to 8 bits; else on the device. For training: a worker has
+    less to send than a region of the picture, and a computer without GPU is spared the slower of the two ways."""
 
     def __call__(self, record: ClipRecord, rng: np.random.Generator) -> Sample:
         """
@@ -24,4 +27,5 @@ class Preparation:
             InputError: As `prepare_clip`; names the record's key.
         """
         draw = None if self.augmentation is None else draw_geometry(rng, self.augmentation)
-        return prepare_clip(record, None, self.settings, draw, int(rng.integers(2**63)))
+        seed = int(rng.integers(2**63))
+        return prepare_clip(record, None, self.settings, draw, seed, sample_patches=self.sample_patches)

@@ -2,7 +2,7 @@
 
 Order: mirror left hands, turn the camera to the box (option), the clip's augmentation, the error of the detector's
 box, the patch. Points, boxes, K and pictures move by the same matrices; the patch is sampled once, from the stored
-picture, on the device (`data.patches`).
+picture, on the device (`data.patches`), or here (`sample_patches`).
 """
 
 from collections.abc import Sequence
@@ -44,6 +44,8 @@ def prepare_clip(
     settings: PatchSettings,
     draw: GeometricDraw | None = None,
     seed: int = 0,
+    *,
+    sample_patches: bool = False,
 ) -> Sample:
     """One sample of the T frames of the record.
 
@@ -55,6 +57,7 @@ def prepare_clip(
         images: The decoded stored pictures, uint8 RGB (h, w, 3), or None: the record's frames.
         draw: The clip's augmentation. Without one no label has a part in the boxes.
         seed: What the pixel draws on the device start from.
+        sample_patches: The regions are the patches, rounded to 8 bits (see `cut_regions`).
 
     Raises:
         InputError: A picture that cannot be decoded; a box without area or outside its picture; no focal length; a hand
@@ -67,7 +70,11 @@ def prepare_clip(
     size_wh = np.array([[picture.width, picture.height] for picture in pictures], np.float64)
     sample = prepare_labels(record, size_wh, settings, draw, seed)
     regions, patch_from_region = cut_regions(
-        pictures, sample.patch_from_region, settings.patch_size, antialias=settings.antialias
+        pictures,
+        sample.patch_from_region,
+        settings.patch_size,
+        antialias=settings.antialias,
+        sample=sample_patches,
     )
     return replace(sample, regions=regions, patch_from_region=patch_from_region)
 

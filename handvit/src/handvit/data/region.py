@@ -83,11 +83,16 @@ def cut_regions(
     patch_size: int,
     *,
     antialias: bool = True,
+    sample: bool = False,
 ) -> tuple[tuple[Pixels, ...], Float[np.ndarray, "t 3 3"]]:
     """What each patch needs of its picture, and patch_from_region.
 
     A patch that sees beyond the horizon of a turned camera keeps the whole picture; one that sees nothing of the
     picture gets one black pixel.
+
+    Args:
+        sample: Make each region the patch itself, sampled here and rounded to 8 bits: a fraction of the bytes for other
+            processes and for the device. Patches that see beyond the horizon are left to the device.
     """
     image_from_patch = np.linalg.inv(patch_from_image)
     low, high = -0.5, patch_size - 0.5
@@ -105,8 +110,11 @@ def cut_regions(
         else:
             block, span = 1, np.array([[0, 0], sizes[i]])
         region = _cut(picture, span, block)
-        regions.append(region)
         maps[i] = patch_from_image[i] @ image_from_region(span[0], block)
+        if sample and seen[i]:
+            region = np.asarray(cv2.warpPerspective(region, maps[i], (patch_size, patch_size), flags=cv2.INTER_LINEAR))
+            maps[i] = np.eye(3)
+        regions.append(region if region.base is None else region.copy())  # the rest of the picture is let go
     return tuple(regions), maps
 
 
@@ -146,7 +154,7 @@ def _cut(picture: Picture, span: Int[np.ndarray, "2 2"], block: int) -> Pixels:
     rest = block // done
     part = pixels[top * rest : bottom * rest, left * rest : right * rest]
     if rest == 1:
-        return part.copy()
+        return part
     width, height = (right - left) * rest, (bottom - top) * rest
     padding = (0, height - part.shape[0], 0, width - part.shape[1])
     if any(padding):  # the picture ends within its last blocks; JPEG repeats its border there too

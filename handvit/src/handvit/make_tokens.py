@@ -100,7 +100,9 @@ class FrameSource:
         record = self._clips.read(sequence, [frame], notes=False)
         where = f"{self._clips.where(sequence)}[{frame}]"
         picture = Picture.open(record.frames[0], where)
-        return prepare_clip(replace(record, key=where), None, self._settings), (picture.width, picture.height)
+        # As training samples them: so that it is the same training, to rounding, with and without the cache.
+        sample = prepare_clip(replace(record, key=where), None, self._settings, sample_patches=True)
+        return sample, (picture.width, picture.height)
 
 
 def _tokens_of(

@@ -16,6 +16,7 @@ from posecore.training.checkpoints import save_checkpoint
 KWARGS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2, "patch_size": 16}
 SMALL = (
     f"model.backbone.kwargs={json.dumps(KWARGS)}",
+    "model.backbone.infusion_layer=null",
     "model.img_size=32",
     "model.handec.num_layer=1",
     "model.handec.translation.num_bins=[16,16,16]",

@@ -185,8 +185,9 @@ def test_tokens_of_another_network_settings_or_shard_are_refused_by_name(cached,
     wider = random_run(tmp_path / "other", *SMALL, "model.handec.mlp_dim=64")
     said = problem(lambda: open_task(configuration(cached, wider, use, "model.handec.mlp_dim=64")))
     assert f"holds tokens of {load_checkpoint(stage1).folder}, whose weights are not those of" in said
-    said = problem(lambda: open_task(configuration(cached, stage1, use, "train.expansion_ratio=1.5")))
-    assert "was made with train.expansion_ratio 2.0; it is 1.5 here" in said
+    said = problem(lambda: open_task(configuration(cached, stage1, use, "train.expansion_ratio=3.5")))
+    made_with = configuration(cached, stage1).train.expansion_ratio
+    assert f"was made with train.expansion_ratio {made_with}; it is 3.5 here" in said
     shard = find_shards(str(cached))[0]
     kept = token_path(shard).read_bytes()
     write_shards(tmp_path / "more", seed=7)

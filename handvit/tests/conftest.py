@@ -98,6 +98,7 @@ SMALL = (
     "train.sample_per_device=4",
     "model.img_size=32",
     'model.backbone.kwargs={"hidden_size":32,"num_hidden_layers":2,"num_attention_heads":2,"mlp_ratio":2,"patch_size":8}',
+    "model.backbone.infusion_layer=null",
     "model.handec.num_layer=1",
     "model.handec.mlp_dim=32",
     "model.handec.translation.num_bins=[32,32,48]",

@@ -166,8 +166,9 @@ def test_an_encoders_folder_is_loaded_once(damage, tmp_path: Path) -> None:
 
 
 def test_stored_predictions_are_recognised(stage1, command, tmp_path: Path) -> None:
-    assert command("evaluate", "--checkpoint", stage1, "--output", tmp_path).exit_code == 0
-    assert "36 predicted frames with meshes, of stage 1, hand stand-in" in check(tmp_path / "predictions.h5")[0].text
+    assert command("evaluate", "--checkpoint", stage1, "--output", tmp_path, "--shard", "0/1").exit_code == 0
+    (file,) = tmp_path.glob("*.h5")
+    assert "36 predicted frames with meshes, of stage 1, hand stand-in" in check(file)[0].text
 
 
 def test_unknown_and_missing_things_are_errors_with_a_hint(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from handvit.hand import HandModel, pose_to_rotations, rotations_to_pose
 from handvit.model.network import HandNetwork
 from handvit.model.prediction import HandInput
-from handvit.posing import MM, rest_size_mm
+from handvit.posing import MM
 
 
 def predict_mano_param(
@@ -40,7 +40,7 @@ def predict_mano_param(
     betas = found.betas[:, -1:]
     root = found.translation.root[:, -1:]
     if norm_by_hand:
-        root = root * rest_size_mm(hand, betas)[..., None]
+        root = root * hand.rest_size_mm(betas)[..., None]
     return rotations_to_pose(found.rotations[:, -1:]), betas, root / MM - hand.root_rest_m(betas)
 
 

@@ -70,7 +70,7 @@ def plan_clip(
         number=number,
         side="left" if left else "right",
         motion=motion,
-        look=random_look(rng),
+        look=random_look(rng, difficulty.glove),
         forearm=random_forearm(rng, mesh.anatomy),
         canvas=random_background(rng, size),
         occluder=random_occluder(rng, size, motion.centre_px[0]) if occluded else None,

@@ -134,7 +134,14 @@ def _difficulty_problems(difficulty: Difficulty) -> list[str]:
         low, high = getattr(difficulty, name)
         if not least <= low <= high:
             problems.append(f"{name}: {low} to {high}, must rise and begin at {least:g} or more")
-    bounds = {"rotation_range_deg": 180.0, "articulation": 1.0, "occluders": 1.0, "blur": 1.0, "dropped_frames": 0.9}
+    bounds = {
+        "rotation_range_deg": 180.0,
+        "articulation": 1.0,
+        "occluders": 1.0,
+        "blur": 1.0,
+        "glove": 1.0,
+        "dropped_frames": 0.9,
+    }
     for field in fields(difficulty):
         value = getattr(difficulty, field.name)
         if isinstance(value, tuple):

@@ -39,6 +39,9 @@ class Difficulty:
     """Share of frames with motion blur."""
     noise: float = 0.03
     """Greatest standard deviation of sensor noise, of a full range of 1; each frame has its own noise."""
+    glove: float = 0.0
+    """Share of clips in which the hand wears a glove whose fingers have colours of their own (after Wang and Popovic,
+    Real-time hand-tracking with a color glove, SIGGRAPH 2009): a small network tells them apart much sooner."""
     dropped_frames: float = 0.1
     """Share of frames that the camera lost: times jump there."""
     camera_shake_deg: float = 0.4

@@ -46,6 +46,19 @@ FINGER_TINTS = np.array(
 )
 """Slight hues by which fingers can be told apart where they cross; also the palm's and the forearm's."""
 
+GLOVE_TINTS = np.array(
+    [
+        [0.5, -0.3, -0.3],
+        [0.4, 0.4, -0.5],
+        [-0.4, 0.4, -0.3],
+        [-0.5, 0.1, 0.5],
+        [0.3, -0.4, 0.5],
+        [0, 0, 0],
+        [0, 0, 0],
+    ]
+)
+"""Plain colours of a glove's fingers: red, yellow, green, blue, violet."""
+
 
 @dataclass(frozen=True)
 class SkinMap:
@@ -132,8 +145,9 @@ class Look:
     """Unit vector towards the side from which more of the ambient light comes."""
 
 
-def random_look(rng: np.random.Generator) -> Look:
-    """One person in one light."""
+def random_look(rng: np.random.Generator, glove: float = 0.0) -> Look:
+    """One person in one light; `glove` is how probably they wear a glove with coloured fingers."""
+    tints = GLOVE_TINTS if glove > 0 and rng.random() < glove else FINGER_TINTS
     place = (len(TONES) - 1) * rng.beta(1.0, 1.5)
     back, palm = (np.array([np.interp(place, range(len(t)), t[:, c]) for c in range(3)]) for t in (TONES, PALMS))
     jitter = rng.normal(0, 0.02, 3)
@@ -146,7 +160,7 @@ def random_look(rng: np.random.Generator) -> Look:
         back=_color(back),
         palm=_color(palm),
         nail=_color(0.55 * palm + 0.45 * np.array([0.98, 0.80, 0.78])),
-        parts=(FINGER_TINTS + rng.normal(0, 0.012, FINGER_TINTS.shape)).astype(np.float32),
+        parts=(tints + rng.normal(0, 0.012, FINGER_TINTS.shape)).astype(np.float32),
         sleeve=_color(rng.uniform(0.05, 0.85) + rng.normal(0, 0.12, 3)),
         sleeve_from_mm=float(rng.uniform(15, 60) if rng.random() < 0.6 else 1e6),
         waves=rng.normal(0, 0.25, (3, 3)).astype(np.float32),

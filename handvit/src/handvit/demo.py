@@ -2,8 +2,12 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from handvit.config import HandvitConfig
 from handvit.data.shards import ClipShards
@@ -56,13 +60,24 @@ def demo(output: Path, steps: int | None = None) -> Path:
     make_room(output, WRITTEN, MARKER)
     data = output / "data"
     _make_data(data)
-    _train_stages(output, data, steps)
+    with _one_thread():  # products this small wait for each other's threads longer than they take
+        _train_stages(output, data, steps)
     held_out = [str(data / "test")]
     first = evaluate(output / "stage1", data=held_out, output=output / "evaluation1", frames=7)
     second = evaluate(output / "stage2", data=held_out, output=output / "evaluation2")
     predictions = _predict_examples(output, data / "test")
     section = _section(output, first, second, predictions, time.perf_counter() - started)
     return write_section(section, output / "section.json")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _make_data(data: Path) -> None:
@@ -94,6 +109,7 @@ def _train_stages(output: Path, data: Path, steps: int | None) -> None:
     first = [
         f"data.train.datasets={json.dumps([_dataset(data, 'singles'), _dataset(data, 'clips')])}",
         f"data.val.datasets={json.dumps([_dataset(data, 'validation')])}",
+        "data.workers=1",
         f"general.total_step={round(preset.general.total_step * share)}",
     ]
     train(load_config(HandvitConfig, STAGES[0], first), [], output / "stage1")

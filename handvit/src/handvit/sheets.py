@@ -31,7 +31,9 @@ def cases_of(batch: Batch, posed: PosedHands, hand: HandModel) -> list[Case]:
         found = Figure(_np(posed.joint_cam_mm[row, -1]), PREDICTION, found_mesh)
         valid = _np(batch.joint_3d_valid[row, -1] > 0)
         error = np.linalg.norm(found.joints_mm - truth.joints_mm, axis=-1)[valid]
-        rel = np.linalg.norm((found.joints_mm - truth.joints_mm)[valid] - (found.joints_mm - truth.joints_mm)[0], axis=-1)
+        rel = np.linalg.norm(
+            (found.joints_mm - truth.joints_mm)[valid] - (found.joints_mm - truth.joints_mm)[0], axis=-1
+        )
         text = f"{error.mean():.0f} mm, rel {rel.mean():.0f} mm" if valid.any() else "no 3D label"
         patch = (_np(batch.patches[row, -1]).transpose(1, 2, 0) * 255).round().astype(np.uint8)
         cases.append(Case(key, patch, _np(patch_K[row]).astype(np.float64), truth, found, text))

@@ -1,6 +1,7 @@
 """Reads WebDataset shards map-style: any sample at any time, so that the sampler owns the order."""
 
 import os
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
@@ -52,12 +53,12 @@ class ShardSource:
         self._decoders = {field: find_decoder(field, decoders or {}) for field in self.fields}
         self._columns = [_columns(index, self.fields) for index in self.indexes]
         self._column_of = [{field: column for column, field in enumerate(index.fields)} for index in self.indexes]
-        self._starts = np.array([0, *accumulate(len(index) for index in self.indexes)])
+        self._starts = [0, *accumulate(len(index) for index in self.indexes)]
         self._transform = transform
         self._open: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict()}  # descriptors mean nothing in another process
@@ -123,8 +124,8 @@ class ShardSource:
     def _locate(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"no sample {index} of {len(self)}")
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return shard, index - int(self._starts[shard])
+        shard = bisect_right(self._starts, index) - 1
+        return shard, index - self._starts[shard]
 
     def _read_bytes(self, shard: int, row: int, column: int) -> bytes:
         return self._read_all(shard, row, [column])[0]

@@ -21,11 +21,10 @@ MARGIN = 2
 """Pixels of the region around what bilinear sampling touches."""
 LARGEST_SHRINKING = 2.0
 """Bilinear sampling skips pixels where the patch shrinks by more."""
-JPEG_BLOCKS = {2: 16, 4: 32, 8: 64}
-"""OpenCV's IMREAD_REDUCED_COLOR flags without the bit of BGR order."""
+JPEG_BLOCKS = {1: 0, 2: 16, 4: 32, 8: 64}
+"""OpenCV's IMREAD_REDUCED_COLOR flags without the bit of BGR order; 1: the whole size."""
 
 Pixels = UInt8[np.ndarray, "h w 3"]
-Matrix = Float[np.ndarray, "3 3"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Picture:
         if isinstance(self.content, np.ndarray):
             return self.content, 1
         done = min(block, 8)
-        if done > 1 and self.is_jpeg:
+        if self.is_jpeg:
             pixels = cv2.imdecode(np.frombuffer(self.content, np.uint8), JPEG_BLOCKS[done] | cv2.IMREAD_COLOR_RGB)
             if pixels is None:
                 raise InputError(f"{self.name}: is damaged and cannot be decoded; copy it again")
@@ -103,14 +102,11 @@ def cut_regions(
     blocks = block_sizes(corners, patch_size) if antialias else np.ones(len(corners), np.int64)
     sizes = np.array([[picture.width, picture.height] for picture in pictures])
     spans = _spans(corners, blocks, sizes)
-    regions, maps = [], np.empty_like(patch_from_image)
+    spans[~seen, 0], spans[~seen, 1], blocks[~seen] = 0, sizes[~seen], 1
+    maps = patch_from_image @ image_from_region(spans[:, 0], blocks)
+    regions = []
     for i, picture in enumerate(pictures):
-        if seen[i]:
-            block, span = int(blocks[i]), spans[i]
-        else:
-            block, span = 1, np.array([[0, 0], sizes[i]])
-        region = _cut(picture, span, block)
-        maps[i] = patch_from_image[i] @ image_from_region(span[0], block)
+        region = _cut(picture, spans[i], int(blocks[i]))
         if sample and seen[i]:
             region = np.asarray(cv2.warpPerspective(region, maps[i], (patch_size, patch_size), flags=cv2.INTER_LINEAR))
             maps[i] = np.eye(3)
@@ -127,12 +123,13 @@ def block_sizes(corners: Float[np.ndarray, "t 4 2"], patch_size: int) -> Int[np.
     return np.where(shrinking > LARGEST_SHRINKING, 2.0**exponent, 1.0).astype(np.int64)
 
 
-def image_from_region(first_block: Int[np.ndarray, " 2"], block: int) -> Matrix:
-    """Pixels of the picture from those of a region that begins at a block."""
-    matrix = np.eye(3)
-    matrix[0, 0] = matrix[1, 1] = block
-    matrix[:2, 2] = block * first_block + (block - 1) / 2
-    return matrix
+def image_from_region(first: Int[np.ndarray, "t 2"], block: Int[np.ndarray, " t"]) -> Float[np.ndarray, "t 3 3"]:
+    """Pixels of the pictures from those of regions that begin at these blocks."""
+    matrices = np.zeros((len(first), 3, 3))
+    matrices[:, 0, 0] = matrices[:, 1, 1] = block
+    matrices[:, :2, 2] = block[:, None] * first + (block[:, None] - 1) / 2
+    matrices[:, 2, 2] = 1
+    return matrices
 
 
 def _spans(

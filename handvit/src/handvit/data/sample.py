@@ -6,6 +6,7 @@ frame: left hands mirrored, the camera turned and augmented. The patch itself is
 
 from dataclasses import dataclass, fields
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -116,12 +117,12 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def _padded(clips: list[tuple[np.ndarray, ...]]) -> UInt8[Tensor, "b t 3 h w"]:
-    """Laid out as pictures are, channels last: rows are copied whole."""
     sizes = {region.shape[:2] for clip in clips for region in clip}
     height, width = (max(lengths) for lengths in zip(*sizes, strict=True))
     make = np.empty if len(sizes) == 1 else np.zeros
-    stack = make((len(clips), len(clips[0]), height, width, 3), np.uint8)
+    stack = make((len(clips), len(clips[0]), 3, height, width), np.uint8)
     for into, clip in zip(stack, clips, strict=True):
         for target, region in zip(into, clip, strict=True):
-            target[: region.shape[0], : region.shape[1]] = region
-    return torch.from_numpy(stack).permute(0, 1, 4, 2, 3)
+            if region.size:
+                cv2.split(region, list(target[:, : region.shape[0], : region.shape[1]]))
+    return torch.from_numpy(stack)

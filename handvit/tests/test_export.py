@@ -31,10 +31,11 @@ SMALL = (
     f"model.backbone.kwargs={DINOV2}",
     "model.img_size=32",
     "model.handec.num_layer=1",
+    "model.backbone.infusion_layer=null",
     "model.handec.translation.num_bins=[16,16,16]",
 )
 HEADS = {
-    kind: (*SMALL[:3], "model.norm_by_hand=false", f"model.handec.translation.kind={kind}")
+    kind: (*SMALL[:4], "model.norm_by_hand=false", f"model.handec.translation.kind={kind}")
     for kind in ("xy_rootz_multibin", "patch_uv_rho_multibin", "log_depth")
 }
 OTHERS = {

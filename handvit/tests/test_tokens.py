@@ -202,7 +202,16 @@ def test_tokens_of_another_network_settings_or_shard_are_refused_by_name(cached,
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (("model.stage=1", "model.num_frame=1", "general.stage1_path=null"), "model.stage is 1"),
+        (
+            (
+                "model.stage=1",
+                "model.num_frame=1",
+                "general.stage1_path=null",
+                "loss.acceleration=0",
+                "loss.frames=last",
+            ),
+            "model.stage is 1",
+        ),
         (("train.augmentation.enabled=true",), "train.augmentation.enabled"),
     ],
 )

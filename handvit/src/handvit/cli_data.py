@@ -39,6 +39,9 @@ def synth(
     occluders: Annotated[float, typer.Option(help="Share of clips in which something passes before the hand.")] = 0.25,
     noise: Annotated[float, typer.Option(help="Greatest standard deviation of sensor noise, of a range of 1.")] = 0.03,
     blur: Annotated[float, typer.Option(help="Share of frames with motion blur.")] = 0.15,
+    glove: Annotated[
+        float, typer.Option(help="Share of clips whose hand wears a glove with coloured fingers, which is easier.")
+    ] = 0.0,
     dropped_frames: Annotated[float, typer.Option(help="Share of frames that are lost: times jump there.")] = 0.1,
     camera_shake: Annotated[float, typer.Option(help="Unsteadiness of the camera, degrees.")] = 0.4,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG files.")] = 92,
@@ -66,6 +69,7 @@ def synth(
             occluders=occluders,
             blur=blur,
             noise=noise,
+            glove=glove,
             dropped_frames=dropped_frames,
             camera_shake_deg=camera_shake,
         )

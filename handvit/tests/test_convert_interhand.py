@@ -10,7 +10,6 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from handvit.data.storage import CropStorage
 from layouts_hand import posed, random_hand
 from layouts_interhand import FOCAL, PRINCPT, SIZE_WH, TIPS, Truth, write_interhand, write_json
 
@@ -18,6 +17,7 @@ from handvit.data.converters.interhand import convert_interhand
 from handvit.data.converters.report import ConversionReport
 from handvit.data.records import ClipRecord
 from handvit.data.shards import ClipShards
+from handvit.data.storage import CropStorage
 from posecore.errors import InputError
 
 HANDS = {"right": random_hand("right"), "left": random_hand("left")}

@@ -1,5 +1,7 @@
 # setup · demo · test-all · test-<project> · lint · bench · lock · clean
 SHELL  := /bin/bash
+# Tests and demos start dozens of processes: each would compile torch's Python files again, for 3 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 ALL    := core keypoint_nvs vpog handvit smil_regressor
 DIRS   := $(patsubst %/pyproject.toml,%,$(wildcard $(ALL:%=%/pyproject.toml)))
 DISTS  := posecore keypoint-nvs vpog handvit smil-regressor

@@ -146,7 +146,7 @@ def test_a_batch_of_a_class_that_cannot_travel_between_processes_is_an_error_not
     sampler = GlobalBatchSampler(8, 4, 0)
     loader = make_loader(Noise(8), sampler, lambda samples: Local(torch.zeros(len(samples))), workers=1, seed=0)
     try:
-        with pytest.raises(TypeError, match="their class must stand in a module"):
+        with pytest.raises(TypeError, match="their classes must stand in modules"):
             next(iter(loader.epoch(0)))
     finally:
         loader.close()

@@ -1,6 +1,5 @@
 """Loads the sampler's batches, here or in worker processes: the same batches for any number of workers."""
 
-import pickle
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from posecore.data.packing import Packed, pack
 from posecore.data.sampler import Draw, GlobalBatchSampler
 from posecore.data.structure import map_tensors
 from posecore.errors import InputError
@@ -137,12 +137,14 @@ class _Loaded:
     problems: tuple[str, ...] | None = None
 
     def pin_memory(self, device: Any = None) -> "_Loaded":
+        if isinstance(self.batch, Packed):
+            return _Loaded(self.batch.pin_memory(), self.problems)
         return _Loaded(map_tensors(torch.Tensor.pin_memory, self.batch), self.problems)
 
     def unwrap(self) -> Any:
         if self.problems is not None:
             raise InputError(self.problems)
-        return self.batch
+        return self.batch.unpack() if isinstance(self.batch, Packed) else self.batch
 
 
 class _Batches(torch.utils.data.Dataset[Any]):
@@ -159,9 +161,8 @@ class _Batches(torch.utils.data.Dataset[Any]):
             batch = self._collate([self[draw] for draw in draws])
         except InputError as error:  # torch would wrap it into a traceback of text
             return _Loaded(None, error.problems)
-        if get_worker_info() is not None:
-            _check_class(batch)
-        return _Loaded(batch)
+        # what a queue cannot pickle it drops, and the run would wait for ever; `pack` says what is wrong
+        return _Loaded(batch if get_worker_info() is None else pack(batch))
 
 
 class _Route:
@@ -190,14 +191,6 @@ def _data_loader(batches: _Batches, route: Any, workers: int, prefetch: int, pin
         worker_init_fn=_begin_worker,
         generator=torch.Generator(),  # else torch draws from the global one, and a resumed run goes another way
     )
-
-
-def _check_class(batch: Any) -> None:
-    """A batch whose class cannot be pickled would be dropped by torch's queue, and the run would wait for ever."""
-    try:
-        pickle.dumps(type(batch))
-    except (pickle.PicklingError, AttributeError) as error:
-        raise TypeError(f"batches go between processes, so their class must stand in a module: {error}") from None
 
 
 def _as_is(loaded: Any) -> Any:

@@ -26,6 +26,7 @@ def build_optimizer(model: nn.Module, groups: Sequence[ParameterGroup], config: 
         ],
         lr=config.lr,
         betas=config.betas,
+        fused=True,
     )
 
 

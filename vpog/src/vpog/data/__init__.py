@@ -1,0 +1,1 @@
+"""Pictures of objects, templates of their meshes, and batches of both."""

@@ -1,0 +1,1 @@
+"""Pictures of groups, labels, matches and poses."""

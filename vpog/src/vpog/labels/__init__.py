@@ -1,0 +1,1 @@
+"""Labels of patch matching and flow, from depth, masks and poses."""

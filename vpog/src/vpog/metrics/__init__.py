@@ -1,0 +1,1 @@
+"""What the benchmarks report: pose errors, recall and precision."""

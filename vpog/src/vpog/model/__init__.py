@@ -1,0 +1,1 @@
+"""Networks only: no files, no training, no logging."""

@@ -1,0 +1,1 @@
+"""Meshes of objects, what is known of them, and pictures of them."""

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from handvit.config.model import BackboneConfig, ModelConfig
 from handvit.model.architecture import layout_of, read_architecture, resolved
+from handvit.model.attention import CrossAttention
 from handvit.model.backbone import Backbone
 from handvit.model.perspective import PerspCrossAttention, PerspDense, cell_centers, ray_grid
 from handvit.model.pretrained import create_trunk
@@ -336,3 +337,19 @@ def test_dense_rays_reach_the_tokens_they_are_meant_for(fusion, has_cls):
 def test_attended_rays_change_nothing_in_a_new_network():
     tokens = torch.randn(3, 5, 8)
     assert torch.equal(PerspCrossAttention(8, 5, 2, 2, 4)(tokens, *CAMERA), tokens)
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+def test_few_queries_attend_without_projecting_the_context_and_nothing_else_changes(queries):
+    attention = CrossAttention(12, 10, num_head=3, dim_head=8, dropout=0.0)
+    x, context = torch.randn(2, queries, 12), torch.randn(2, 20, 10, requires_grad=True)
+    query = attention.split(attention.to_q(x))
+    key, value = map(attention.split, attention.to_kv(context).chunk(2, -1))
+    expected, answer = attention.attend(query, key, value), attention(x, context)
+    torch.testing.assert_close(answer, expected, rtol=1e-5, atol=1e-6)
+    for one, other in zip(
+        torch.autograd.grad(answer.square().sum(), (context, attention.to_kv.weight)),
+        torch.autograd.grad(expected.square().sum(), (context, attention.to_kv.weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

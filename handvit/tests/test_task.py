@@ -130,7 +130,12 @@ def test_biases_norms_and_positions_do_not_decay_and_the_backbone_has_its_own_ra
 
 def test_the_rate_rises_linearly_and_falls_to_a_tenth_whatever_the_accumulation(task_of):
     for accumulation in (1, 4):
-        task = task_of(f"train.grad_accum_step={accumulation}", "general.warmup_step=10", "general.total_step=1010")
+        task = task_of(
+            f"train.grad_accum_step={accumulation}",
+            "train.lr=0.001",
+            "general.warmup_step=10",
+            "general.total_step=1010",
+        )
         rates = [scheduled_rate(fit_config(task.config), step, 0, 1010) / 1e-3 for step in (4, 9, 10, 510, 1009)]
         halfway = 0.5 * (1 + math.cos(0.8 * math.pi * 0.5))
         assert rates == [0.5, 1.0, 1.0, pytest.approx(halfway), pytest.approx(0.095, abs=2e-3)]

@@ -40,7 +40,12 @@ class Packed:
         """The batch; its tensors lie in `content`, but each counts its own changes for autograd."""
         storage = self.content.untyped_storage()
         tensors = [
-            torch.empty(0, dtype=place.dtype).set_(storage, place.start // place.dtype.itemsize, place.shape)
+            torch.empty(0, dtype=place.dtype).set_(
+                storage,
+                place.start // place.dtype.itemsize,
+                place.shape,
+                torch.empty(place.shape, device="meta").stride(),
+            )
             for place in self.places
         ]
         return _Unpickler(io.BytesIO(self.structure), tensors).load()
@@ -62,7 +67,7 @@ def pack(batch: Any) -> Packed:
     for tensor in pickler.tensors:
         places.append(Place(end, tensor.dtype, tuple(tensor.shape)))
         end += -(-tensor.numel() * tensor.itemsize // ALIGNMENT) * ALIGNMENT
-    content = torch.empty(end, dtype=torch.uint8).share_memory_()
+    content = torch.empty(end, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
     for place, tensor in zip(places, pickler.tensors, strict=True):
         flat = tensor.detach().reshape(-1).view(torch.uint8)
         content[place.start : place.start + len(flat)] = flat

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from vpog.labels.records import FlowLabels
+
 
 @dataclass(frozen=True)
 class Instance:
@@ -64,6 +66,8 @@ class PoseBatch:
     diameter_mm: Float[Tensor, " b"]
     seed: Int64[Tensor, " b"]
     instances: tuple[Instance, ...]
+    labels: FlowLabels | None = None
+    """Computed on the device, from depth, masks and poses."""
 
 
 def collate(samples: list[Sample]) -> PoseBatch:

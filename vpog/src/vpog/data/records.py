@@ -55,6 +55,8 @@ class InstanceTable:
     image_id: Int64[np.ndarray, " n"]
     obj_id: Int64[np.ndarray, " n"]
     visib_fract: Float32[np.ndarray, " n"]
+    longer_side_px: Float32[np.ndarray, " n"]
+    """Of the visible box."""
 
     def __len__(self) -> int:
         return len(self.image)

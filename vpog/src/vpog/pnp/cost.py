@@ -1,0 +1,107 @@
+"""How badly a pose explains weighed correspondences (EPro-PnP, Chen et al., CVPR 2022, section 3).
+
+The residual of a pair is its weight times projection minus pixel; a pair costs Huber's function of the residual's
+length. Depths below `z_min` project as if they were there, with no derivative. K's last row is (0, 0, 1).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from posecore.rotations import quaternion_wxyz_to_matrix
+from vpog.pnp.records import Correspondences
+
+
+def used(correspondences: Correspondences) -> Bool[Tensor, "b n"]:
+    """Pairs that weigh something: the others are padding."""
+    return (correspondences.weights > 0).any(-1)
+
+
+def adaptive_delta(correspondences: Correspondences, relative_delta: float = 0.5) -> Float[Tensor, " b"]:
+    """Where Huber's function turns linear: a share of what the weighed pixels spread. No gradient; padding does not count."""
+    with torch.no_grad():
+        weigh = used(correspondences).to(correspondences.pixels)[..., None]
+        count = weigh.sum(-2)
+        mean_weight = (correspondences.weights * weigh).sum((-2, -1)) / (2 * count[..., 0]).clamp_min(1)
+        centre = (correspondences.pixels * weigh).sum(-2, keepdim=True) / count[..., None].clamp_min(1)
+        squared = ((correspondences.pixels - centre) * weigh).square().sum((-2, -1))
+        return relative_delta * mean_weight * (squared / (count[..., 0] - 1).clamp_min(1)).sqrt()
+
+
+def pose_costs(
+    correspondences: Correspondences, poses: Float[Tensor, "b k 7"], delta: Float[Tensor, " b"], z_min: float
+) -> Float[Tensor, "b k"]:
+    """Robust cost of k poses for each object."""
+    K, (b, k) = correspondences.K, poses.shape[:2]
+    K_rot = K[:, None] @ quaternion_wxyz_to_matrix(poses[..., 3:])
+    K_trans = poses[..., :3] @ K.mT
+    points = correspondences.points_obj.mT
+    projected = (K_rot.reshape(b, 3 * k, 3) @ points).reshape(b, k, 3, -1) + K_trans[..., None]
+    pixels, weights = correspondences.pixels.mT[:, None], correspondences.weights.mT[:, None]
+    residual = (projected[:, :, :2] / projected[:, :, 2:].clamp_min(z_min) - pixels) * weights
+    return huber(residual.square().sum(-2), delta[:, None, None]).sum(-1)
+
+
+def huber(squared: Float[Tensor, "*n"], delta: Float[Tensor, "*#n"]) -> Float[Tensor, "*n"]:
+    """s^2 / 2 up to delta, then delta s - delta^2 / 2, of the squared length."""
+    bound = delta.square()
+    length = _safe_root(squared, bound)
+    return torch.where(squared <= bound, squared / 2, delta * length - bound / 2)
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """A pose's robustified residuals and how they move with its local coordinates."""
+
+    residual: Float[Tensor, "b m"]
+    """First all x, then all y: m = 2 n."""
+    jacobian_transposed: Float[Tensor, "b 6 m"]
+    cost: Float[Tensor, " b"]
+
+    def normal_equations(self) -> tuple[Float[Tensor, "b 6 6"], Float[Tensor, "b 6"]]:
+        """J^T J and J^T r."""
+        transposed = self.jacobian_transposed
+        return transposed @ transposed.mT, (transposed @ self.residual[..., None])[..., 0]
+
+
+def linearise(
+    correspondences: Correspondences, pose: Float[Tensor, "b 7"], delta: Float[Tensor, " b"], z_min: float
+) -> Linearisation:
+    """Residuals and Jacobian, both scaled by sqrt(rho'(s) / s) of their pair; differentiable, also in the weights."""
+    K, weights = correspondences.K, correspondences.weights
+    turned = quaternion_wxyz_to_matrix(pose[:, 3:]) @ correspondences.points_obj.mT
+    x, y, z = (turned + pose[:, :3, None]).unbind(-2)
+    depth = z.clamp_min(z_min)
+    horizontal, vertical = K[:, 0, :, None], K[:, 1, :, None]
+    u = (horizontal[:, 0] * x + horizontal[:, 1] * y + horizontal[:, 2] * z) / depth
+    v = (vertical[:, 0] * x + vertical[:, 1] * y + vertical[:, 2] * z) / depth
+    residual_x = (u - correspondences.pixels[..., 0]) * weights[..., 0]
+    residual_y = (v - correspondences.pixels[..., 1]) * weights[..., 1]
+    squared = residual_x.square() + residual_y.square()
+    bound = delta[:, None].square()
+    length = _safe_root(squared, bound)
+    robust = torch.where(squared <= bound, 1.0, (delta[:, None] / length).sqrt())
+    seen = robust * (z >= z_min) / depth
+    rows = [
+        _jacobian_row(seen * weights[..., 0], horizontal, u, turned),
+        _jacobian_row(seen * weights[..., 1], vertical, v, turned),
+    ]
+    return Linearisation(
+        torch.cat([residual_x * robust, residual_y * robust], -1),
+        torch.cat(rows, -1),
+        torch.where(squared <= bound, squared / 2, delta[:, None] * length - bound / 2).sum(-1),
+    )
+
+
+def _jacobian_row(scale: Tensor, row: Tensor, coordinate: Tensor, turned: Tensor) -> Tensor:
+    """d(pixel)/d(local coordinates), transposed: (b 6 n). d(X_cam)/d(dw) = [2 R x]_x, so the rotation's part is a x 2 R x."""
+    ax, ay, az = scale * row[:, 0], scale * row[:, 1], scale * (row[:, 2] - coordinate)
+    x, y, z = (2 * turned).unbind(-2)
+    return torch.stack([ax, ay, az, ay * z - az * y, az * x - ax * z, ax * y - ay * x], -2)
+
+
+def _safe_root(squared: Tensor, bound: Tensor) -> Tensor:
+    """The length where it exceeds delta; below it a value that is not used, with a finite gradient."""
+    return torch.maximum(squared, bound + torch.finfo(squared.dtype).tiny).sqrt()

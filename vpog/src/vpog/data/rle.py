@@ -34,9 +34,12 @@ class Rle:
         """
         if not isinstance(value, Mapping) or "counts" not in value or "size" not in value:
             raise InputError(f"{where}: is no run-length mask; expected an object with counts and size")
-        height, width = (int(n) for n in value["size"])
+        size = _whole(value["size"], f"{where}: size")
+        if len(size) != 2:
+            raise InputError(f"{where}: size: has {len(size)} numbers, expected height and width")
+        height, width = size
         counts = value["counts"]
-        runs = _decompress(counts, where) if isinstance(counts, str | bytes) else [int(n) for n in counts]
+        runs = _decompress(counts, where) if isinstance(counts, str | bytes) else _whole(counts, f"{where}: counts")
         if min(runs, default=0) < 0 or sum(runs) != height * width:
             raise InputError(f"{where}: its runs add up to {sum(runs)} pixels, its size says {height} x {width}")
         return cls(tuple(runs), (height, width))
@@ -51,6 +54,12 @@ class Rle:
     @property
     def area_px(self) -> int:
         return sum(self.counts[1::2])
+
+
+def _whole(values: Any, where: str) -> list[int]:
+    if isinstance(values, list | tuple) and all(isinstance(n, int) and not isinstance(n, bool) for n in values):
+        return list(values)
+    raise InputError(f"{where}: is no list of whole numbers")
 
 
 def _decompress(text: str | bytes, where: str) -> list[int]:

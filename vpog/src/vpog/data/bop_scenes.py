@@ -117,6 +117,15 @@ class BopScenes:
             instances = instance_records(labels, visible, whole)
         return ImageRecord(self.dataset, scene_id, image_id, rgb, depth_mm, camera.K, instances)
 
+    def check_ground_truth(self) -> None:
+        """
+        Raises:
+            InputError: A scene has none.
+        """
+        for scene in self.scenes.values():
+            if scene.objects is None:
+                raise InputError(f"{scene.folder}: has no scene_gt.json; its poses are not public or not downloaded")
+
     def rgb_file(self, index: int) -> Path:
         """
         Raises:

@@ -1,0 +1,1 @@
+"""Public sets to the shards that training reads."""

@@ -1,0 +1,1 @@
+"""From crops and templates to poses."""

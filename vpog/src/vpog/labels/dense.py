@@ -1,0 +1,83 @@
+"""Every pixel of a matched template patch followed to the query."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from vpog.labels.rules import LabelRules
+from vpog.labels.surfaces import PixelMap, Surfaces, dehomogenise, is_seen, look_up, pixel_map
+
+PIXELS_AT_ONCE = 2**20
+"""Pairs are worked on in pieces of so many pixels, which bounds what is needed beside the labels to about 100 MB."""
+
+
+@dataclass(frozen=True)
+class DenseFlows:
+    """Of m pairs of a query patch and a template patch, in patches, order (x, y)."""
+
+    flow: Float[Tensor, "m ps ps 2"]
+    """Where each pixel of the template patch lies in the query, from the query patch's centre; 0 where not visible."""
+    is_visible: Bool[Tensor, "m ps ps"]
+
+
+def dense_flows(query: Surfaces, templates: Surfaces, pairs: Int64[Tensor, "m 4"], rules: LabelRules) -> DenseFlows:
+    """`pairs`: sample, template, query patch, template patch. Memory grows with the pairs, not with all patches."""
+    size = rules.patch_size
+    to_query = pixel_map(templates, query)
+    flow = query.depth.new_zeros(len(pairs), size, size, 2)
+    is_visible = torch.zeros(len(pairs), size, size, dtype=torch.bool, device=pairs.device)
+    step = max(1, PIXELS_AT_ONCE // size**2)
+    for start in range(0, len(pairs), step):
+        piece = slice(start, start + step)
+        flow[piece], is_visible[piece] = _flows_of(query, templates, to_query, pairs[piece], rules)
+    return DenseFlows(flow, is_visible)
+
+
+def _flows_of(
+    query: Surfaces, templates: Surfaces, to_query: PixelMap, pairs: Int64[Tensor, "m 4"], rules: LabelRules
+) -> tuple[Tensor, Tensor]:
+    size = rules.patch_size
+    height, width = size_hw = (query.depth.shape[-2], query.depth.shape[-1])
+    sample, view, query_patch, template_patch = pairs.unbind(-1)
+    depth = _patches_of(templates.depth, sample, view, template_patch, size)
+    corner = _corners(template_patch, width, size)
+    maps = to_query.of_pairs(sample, view)
+    rays = _rays_of_patches(maps.ray_map, corner, size)
+    landing = dehomogenise((rays * depth[:, None] + maps.offset[:, :, None, None]).flatten(2))
+
+    index, inside = look_up(landing.px, size_hw, rules.lookup)
+    surface = query.depth.flatten()[index + (sample * (height * width))[:, None]]
+    seen = is_seen(landing.depth, surface, query.tolerance[sample, None], rules.compute_visibility)
+    visible = (depth > 0).flatten(1) & inside & seen
+    centre = _corners(query_patch, width, size) + size // 2
+    flow = torch.where(visible[..., None], (landing.px - centre[:, None]) / size, 0)
+    return flow.reshape(-1, size, size, 2), visible.reshape(-1, size, size)
+
+
+def _patches_of(
+    pictures: Float[Tensor, "b v h w"],
+    sample: Int64[Tensor, " m"],
+    view: Int64[Tensor, " m"],
+    patch: Int64[Tensor, " m"],
+    size: int,
+) -> Float[Tensor, "m ps ps"]:
+    columns = pictures.shape[-1] // size
+    grid = pictures.reshape(*pictures.shape[:2], -1, size, columns, size)  # (b v hp ps wp ps)
+    return grid[sample, view, patch // columns, :, patch % columns]
+
+
+def _corners(patch: Int64[Tensor, " m"], width: int, size: int) -> Int64[Tensor, "m 2"]:
+    """(x, y) of each patch's first pixel."""
+    columns = width // size
+    return torch.stack((patch % columns, patch // columns), -1) * size
+
+
+def _rays_of_patches(
+    ray_map: Float[Tensor, "m 3 3"], corner: Int64[Tensor, "m 2"], size: int
+) -> Float[Tensor, "m 3 ps ps"]:
+    steps = torch.arange(size, device=corner.device)
+    x, y = (corner[:, None] + steps[:, None]).to(ray_map).unbind(-1)  # (m ps)
+    along_row = ray_map[:, :, 0, None] * x[:, None] + ray_map[:, :, 2, None]
+    return along_row[:, :, None] + (ray_map[:, :, 1, None] * y[:, None])[..., None]

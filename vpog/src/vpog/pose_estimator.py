@@ -17,6 +17,7 @@ from vpog.config.inference import InferenceConfig
 from vpog.config.run import VpogConfig
 from vpog.data.crop import crop_mask, crop_matrix, crop_rgb
 from vpog.data.groups import scaled_box
+from vpog.data.opening import info_of_points
 from vpog.data.template_set import TemplateSet
 from vpog.inference.hypotheses import Hypotheses, Query, joined, solve_groups
 from vpog.inference.objects import KnownObject, TemplateBank, encode_templates, neighbours, view_groups
@@ -130,7 +131,7 @@ class PoseEstimator:
             info: Diameter and symmetries; None: the mesh's diameter, no symmetry.
             level: Of the view sphere: 0, 1, 2 for 42, 162, 642 views.
         """
-        info = info or ModelInfo.of_vertices(mesh.vertices_mm)
+        info = info or info_of_points(mesh.vertices_mm)
         return self.add_templates(templates_of_mesh(mesh, obj_id, level=level, size=self.crop_px), info)
 
     @torch.no_grad()

@@ -22,10 +22,12 @@ class DatasetConfig(Config):
     """Layout of the pictures: BOP-webdataset, the original MegaPose shards, or BOP scenes."""
     templates: Path
     """Folder of the rendered templates: OBJECT/VIEW.png, OBJECT/VIEW_depth.png, object_poses/OBJECT.npy."""
-    models_info: Path
-    """models_info.json: diameters and symmetries."""
-    sigma: PositiveFloat = 1.0
-    """How much larger the rendered meshes are than the objects in the pictures: 10 for GSO and ShapeNet."""
+    models_info: Path | None = None
+    """models_info.json: diameters and symmetries; null: objects are measured on their templates and have no symmetry
+    (GSO, ShapeNet)."""
+    sigma: PositiveFloat | None = None
+    """How much larger the rendered meshes are than the objects in the pictures: 10 for GSO and ShapeNet; null: what
+    templates.json says, else 1."""
     weight: PositiveFloat | None = None
     """Share of the draws, relative to the other data sets; all have one or none has (each instance once an epoch)."""
     skip_broken: bool = False

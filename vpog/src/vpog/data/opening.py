@@ -1,8 +1,11 @@
 """Data sets of a configuration, opened and joined."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float64
 
 from posecore.data.mixed import MixedSource
 from posecore.data.shards import find_shards
@@ -13,7 +16,9 @@ from vpog.data.groups import Dataset, GroupRules, GroupSource
 from vpog.data.megapose_shards import MegaPoseShards
 from vpog.data.records import ImageSource
 from vpog.data.shards import WebDatasetImages
-from vpog.objects.models_info import read_models_info
+from vpog.data.template_set import TemplateSet
+from vpog.objects.mesh import largest_distance
+from vpog.objects.models_info import ModelInfo, read_models_info
 from vpog.templates import TemplateStore
 
 logger = logging.getLogger(__name__)
@@ -25,9 +30,49 @@ def open_dataset(config: DatasetConfig, size: int, cache_mb: int, folders: Seque
         InputError: A file is missing or damaged; names the data set.
     """
     templates = find_path(config.templates, f"{config.name}: templates", folders)
-    models = find_path(config.models_info, f"{config.name}: models_info", folders)
     store = TemplateStore(templates, size, sigma=config.sigma, cache_mb=cache_mb)
-    return Dataset(config.name, _images(config, folders), store, read_models_info(models))
+    models: Mapping[int, ModelInfo] = MeasuredModels(store)
+    if config.models_info is not None:
+        models = read_models_info(find_path(config.models_info, f"{config.name}: models_info", folders))
+    return Dataset(config.name, _images(config, folders), store, models)
+
+
+class MeasuredModels(Mapping[int, ModelInfo]):
+    """Sizes of objects whose models are not at hand, from the points that their templates show."""
+
+    def __init__(self, store: TemplateStore) -> None:
+        self._store = store
+        self._known: dict[int, ModelInfo] = {}
+
+    def __getitem__(self, obj_id: int) -> ModelInfo:
+        if obj_id not in self._store.objects:
+            raise KeyError(obj_id)
+        if obj_id not in self._known:
+            self._known[obj_id] = info_of_points(seen_points_mm(self._store.load_all(obj_id)))
+        return self._known[obj_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._store.objects)
+
+    def __len__(self) -> int:
+        return len(self._store.objects)
+
+
+def seen_points_mm(templates: TemplateSet, stride: int = 4) -> Float64[np.ndarray, "n 3"]:
+    """Points of the object, in its frame, at every so many pixels of all its templates."""
+    view, row, column = np.nonzero(templates.depth_mm[:, ::stride, ::stride] > 0)
+    row, column = row * stride, column * stride
+    depth = templates.depth_mm[view, row, column].astype(np.float64)
+    rays = np.linalg.solve(templates.K[view], np.stack([column, row, np.ones_like(row)], -1)[..., None])[..., 0]
+    poses = templates.cam_from_obj_mm[view]
+    return np.einsum("nji,nj->ni", poses[:, :3, :3], rays * depth[:, None] - poses[:, :3, 3])
+
+
+def info_of_points(points_mm: Float[np.ndarray, "n 3"]) -> ModelInfo:
+    """Size of a point set, without symmetries."""
+    points = np.asarray(points_mm, np.float64)
+    low, high = points.min(0), points.max(0)
+    return ModelInfo(largest_distance(points), low, high - low)
 
 
 def find_path(path: Path, field: str, folders: Sequence[Path]) -> Path:

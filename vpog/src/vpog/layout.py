@@ -1,0 +1,37 @@
+"""The folder of a data set as `vpog data synth` and the public downloads have it, found from its root."""
+
+from pathlib import Path
+
+from posecore.errors import InputError
+from vpog.config.data import DatasetConfig
+
+
+def dataset_of_folder(folder: Path, *, sigma: float | None = None) -> DatasetConfig:
+    """`ROOT/NAME/SPLIT` with shards (or BOP scenes) in it; templates are looked for at ROOT/templates/NAME, models_info.json
+    in ROOT/NAME and its folders of models.
+
+    Raises:
+        InputError: There is no such folder, or no templates; names where they were looked for.
+    """
+    folder = folder.absolute()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; --data needs the folder of a split, as ROOT/NAME/train")
+    home = folder.parent
+    templates = _first("templates", [home.parent / "templates" / home.name, home / "templates"])
+    names = (
+        "models_info.json",
+        "models/models_info.json",
+        "models_cad/models_info.json",
+        "models_eval/models_info.json",
+    )
+    models = next((str(home / name) for name in names if (home / name).exists()), None)
+    kind = "shards" if any(folder.glob("*.tar")) else "bop"
+    values = {"name": home.name, "images": str(folder), "kind": kind, "templates": templates, "models_info": models}
+    return DatasetConfig.from_dict(values | ({} if sigma is None else {"sigma": sigma}), str(folder))
+
+
+def _first(what: str, candidates: list[Path]) -> str:
+    found = next((path for path in candidates if path.exists()), None)
+    if found is None:
+        raise InputError(f"{what}: not found (looked for {', '.join(map(str, candidates))})")
+    return str(found)

@@ -82,14 +82,23 @@ def _textures_of(material: Path) -> list[Path]:
 
 def _geometries(path: Path) -> list[Any]:
     try:
-        loaded = trimesh.load_scene(path, process=False)
-        placed = loaded.dump(concatenate=False)
+        placed = _placed(trimesh.load_scene(path, process=False))
     except Exception as error:  # its loaders raise whatever the parsing tripped over
         raise InputError(f"{path}: cannot be read as {path.suffix.lower()}: {error or type(error).__name__}") from None
     meshes = [geometry for geometry in placed if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces)]
     if not meshes:
         raise InputError(f"{path}: has no faces; a triangle mesh is needed, not a point cloud")
     return meshes
+
+
+def _placed(scene: trimesh.Scene) -> list[Any]:
+    """In the order of their names: that of the scene's graph differs from process to process."""
+    placed = []
+    for node in sorted(scene.graph.nodes_geometry):
+        transform, name = scene.graph[node]
+        geometry = scene.geometry[name].copy()
+        placed.append(geometry.apply_transform(transform))
+    return placed
 
 
 def _part(geometry: Any, name: str) -> Part:

@@ -82,7 +82,8 @@ def linearise(
     squared = residual_x.square() + residual_y.square()
     bound = delta[:, None].square()
     length = _safe_root(squared, bound)
-    robust = torch.where(squared <= bound, 1.0, (delta[:, None] / length).sqrt())
+    positive = delta[:, None].clamp_min(torch.finfo(length.dtype).tiny)  # the unused root of 0 has no gradient
+    robust = torch.where(squared <= bound, 1.0, (positive / length).sqrt())
     seen = robust * (z >= z_min) / depth
     rows = [
         _jacobian_row(seen * weights[..., 0], horizontal, u, turned),

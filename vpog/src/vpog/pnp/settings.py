@@ -52,8 +52,10 @@ class WiringSettings:
 
 @dataclass(frozen=True)
 class PnpSettings:
+    """Of the loss; inference chooses among the parts above."""
+
     lm: LmSettings = field(default_factory=LmSettings)
-    start: StartSettings = field(default_factory=StartSettings)
     monte_carlo: MonteCarloSettings = field(default_factory=MonteCarloSettings)
-    ransac: RansacSettings = field(default_factory=RansacSettings)
     wiring: WiringSettings = field(default_factory=WiringSettings)
+    derivative_weight: float = 0.1
+    translation_beta: float = 1.0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -12,6 +12,10 @@ class GroupGeometry:
 
     directions: Float[Tensor, "b s 3"]
     d_ref: Float[Tensor, "b 3"]
+    is_valid: Bool[Tensor, "b s"] | None = None
+    """False: padding, that no other token attends; what is predicted for it means nothing. None: all are templates."""
+    cam_from_obj_rot: Float[Tensor, "b s 3 3"] | None = None
+    """Of the templates; only a decoder with `position` rotation_block needs it."""
 
 
 @dataclass(frozen=True)

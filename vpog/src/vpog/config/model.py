@@ -14,6 +14,19 @@ STEM_STRIDE = 8
 SPHERE_FACES = 6
 
 
+def _check_heads(part: str, dim: int, heads: int) -> None:
+    if dim % heads or dim // heads % 4:
+        raise ValueError(f"{part}.dim {dim} should be a multiple of 4 times {part}.heads {heads}, for RoPE2D")
+
+
+def _fitting_split(head_dim: int) -> str:
+    """What would be right, as the end of a message."""
+    plane = head_dim // 2 - 2 * SPHERE_FACES
+    if head_dim % 4 or plane < 2:
+        return "; too few for ps 2: choose fewer heads or another position"
+    return f"; px {plane // 2}, py {plane // 2}, ps 2 would fit"
+
+
 class CrocoEncoderConfig(Config):
     """ViT of CroCo v2: RoPE2D, no class token. ViT-B: 768, 12, 12; ViT-L: 1024, 24, 16."""
 
@@ -194,16 +207,3 @@ class ModelConfig(Config):
         if named is not None and int(named[1]) != patch:
             raise ValueError(f"patch_size {patch} should be {named[1]}, that of encoder.name {encoder.name}")
         return self
-
-
-def _check_heads(part: str, dim: int, heads: int) -> None:
-    if dim % heads or dim // heads % 4:
-        raise ValueError(f"{part}.dim {dim} should be a multiple of 4 times {part}.heads {heads}, for RoPE2D")
-
-
-def _fitting_split(head_dim: int) -> str:
-    """What would be right, as the end of a message."""
-    plane = head_dim // 2 - 2 * SPHERE_FACES
-    if head_dim % 4 or plane < 2:
-        return "; too few for ps 2: choose fewer heads or another position"
-    return f"; px {plane // 2}, py {plane // 2}, ps 2 would fit"

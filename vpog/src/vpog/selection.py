@@ -217,9 +217,9 @@ def _negatives(
     np.put_along_axis(is_free, positives, False, axis=1)
     is_far = is_free & (to_nearest_copy >= np.radians(rules.min_negative_angle_deg))
     drawn = _smallest(np.where(is_far, draws, np.inf), rules.num_negative)
-    farthest = _smallest(np.where(is_free, -to_nearest_copy, np.inf), rules.num_negative)
     is_short = is_far.sum(1) < rules.num_negative
-    return np.where(is_short[:, None], farthest, drawn), is_short
+    drawn[is_short] = _smallest(np.where(is_free, -to_nearest_copy, np.inf)[is_short], rules.num_negative)
+    return drawn, is_short
 
 
 def _references(

@@ -20,17 +20,18 @@ from jaxtyping import Float, Int64
 
 from posecore.data.images import decode_image
 from posecore.data.shard_fields import decode_json
-from posecore.data.shards import ShardSource
 from posecore.errors import InputError
 from vpog.data.annotation_json import entry, number, numbers, read_json, rows, whole_number
 from vpog.data.annotations import ObjectLabels, check_K, check_size, instance_records, visible_fraction
 from vpog.data.depth_images import decode_depth_mm, decode_ids
-from vpog.data.object_index import ImageObjects, instance_table, open_shards
+from vpog.data.object_index import ImageObjects, instance_table
+from vpog.data.open_shards import open_shards
 from vpog.data.records import ImageRecord, InstanceTable
 from vpog.data.rle import Rle
 
 MM_PER_M = 1000.0
 RGB = ("rgb.png", "rgb.jpg")
+NO_BOX = [-1.0, -1.0, -1.0, -1.0]
 LABELS = ("camera_data.json", "infos.json", "object_datas.json")
 
 
@@ -55,10 +56,9 @@ class MegaPoseShards:
         obj_ids: Mapping[str, int] | None = None,
         skip_broken: bool = False,
     ) -> None:
-        whole, self.broken = open_shards(shards, skip_broken=skip_broken)
+        self.shards, self.broken = open_shards(shards, skip_broken=skip_broken)
         self.dataset = dataset
-        self.shards = ShardSource(whole, fields=())
-        self.depth_scale = MM_PER_M / _counts_per_metre(whole[0].parent / "infos.json")
+        self.depth_scale = MM_PER_M / _counts_per_metre(self.shards.shard(0).parent / "infos.json")
         """Millimetres a count."""
         self._obj_ids = None if obj_ids is None else dict(obj_ids)
 
@@ -199,7 +199,9 @@ def _rotation(quat_xyzw: Float[np.ndarray, "4"]) -> Float[np.ndarray, "3 3"]:
 
 
 def _xywh(row: Any, name: str, where: str) -> list[float]:
-    """From corners: w = x1 - x0, as BOP counts."""
+    """From corners: w = x1 - x0, as BOP counts. An object of which nothing is visible may have none: -1, as in BOP."""
+    if row.get(name) is None and row["visib_fract"] == 0:
+        return NO_BOX
     x0, y0, x1, y1 = numbers(entry(row, name, where), (4,), f"{where}.{name}")
     return [x0, y0, x1 - x0, y1 - y0]
 

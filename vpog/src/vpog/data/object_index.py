@@ -7,6 +7,7 @@ many shards and the place of every member into one `object_index.json`, for shar
 
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from posecore.data.shard_index import ShardIndex, open_index
+from posecore.data.shard_index import ShardIndex
 from posecore.data.shards import ShardSource
 from posecore.errors import InputError
 from vpog.data.annotation_json import describe, entry, read_json, rows, write_json
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 FORMAT = "vpog-object-index"
 VERSION = 2
 """1.0 is another program's."""
+SECONDS_BETWEEN_LINES = 30.0
 COLUMNS = tuple(field.name for field in fields(InstanceTable))
 
 
@@ -53,14 +55,17 @@ def instance_table(source: ShardSource, objects_of: Callable[[int], ImageObjects
         InputError: A picture's labels are damaged.
     """
     tables = []
-    start = 0
-    for index in source.indexes:
+    start, said = 0, time.monotonic()
+    for number, index in enumerate(source.indexes):
         table = _stored(index, origin)
         if table is None:
             table = make_table([objects_of(start + row) for row in range(len(index))])
             _store(table, index, origin)
         tables.append(_shifted(table, start))
         start += len(index)
+        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            log.info("objects of %d of %d shards are listed", number + 1, len(source.indexes))
     return concatenated(tables)
 
 
@@ -195,24 +200,3 @@ def read_object_index(path: Path, indexes: Sequence[ShardIndex]) -> InstanceTabl
     columns = entry(content, "instances", str(path))
     kinds = {name: np.float32 if name in ("visib_fract", "longer_side_px") else np.int64 for name in COLUMNS}
     return InstanceTable(**{name: np.array(entry(columns, name, str(path)), dtype=kinds[name]) for name in COLUMNS})
-
-
-def open_shards(shards: Sequence[Path], *, skip_broken: bool) -> tuple[list[Path], list[str]]:
-    """The shards that are whole, and what is wrong with the others.
-
-    Raises:
-        InputError: One is broken and `skip_broken` is False, or none is whole; names all that are broken.
-    """
-    whole: list[Path] = []
-    problems: list[str] = []
-    for shard in shards:
-        try:
-            open_index(shard)
-            whole.append(shard)
-        except InputError as error:
-            problems += error.problems
-    if problems and (not skip_broken or not whole):
-        raise InputError(problems)
-    if problems:
-        log.warning("%d of %d shards are broken and left out; the first: %s", len(problems), len(shards), problems[0])
-    return whole, problems

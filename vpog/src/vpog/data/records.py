@@ -1,7 +1,7 @@
 """What every reader of annotated pictures gives, whatever its files look like."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64, UInt8
@@ -62,6 +62,7 @@ class InstanceTable:
         return len(self.image)
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Pictures that can be read in any order."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -18,7 +18,7 @@ class Rle:
     size_hw: tuple[int, int]
 
     @classmethod
-    def of(cls, mask: Bool[np.ndarray, "h w"]) -> Self:
+    def of(cls, mask: Bool[np.ndarray, "h w"]) -> "Rle":
         flat = mask.ravel(order="F")
         changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
         runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
@@ -26,7 +26,7 @@ class Rle:
         return cls(tuple([0, *runs] if starts_with_one else runs), (mask.shape[0], mask.shape[1]))
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
+    def from_json(cls, value: Any, where: str) -> "Rle":
         """Of {"counts": [...] or COCO's compressed text, "size": [h, w]}.
 
         Raises:

@@ -2,12 +2,13 @@
 
 import itertools
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from posecore.data.images import encode_jpeg, encode_png
 from posecore.data.shard_index import index_path
@@ -186,7 +187,7 @@ def _pixel_counts(instance: InstanceRecord, record: ImageRecord) -> dict[str, in
     return counts
 
 
-def _plain(box: Sequence[float] | np.ndarray) -> list[float]:
+def _plain(box: Float[np.ndarray, "4"]) -> list[int | float]:
     """Whole numbers without a point, as BOP's files have them."""
     return [int(value) if float(value).is_integer() else float(value) for value in box]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from posecore.data.images import decode_image
 from posecore.data.shard_fields import decode_json
-from posecore.data.shards import ShardSource
 from posecore.errors import InputError
 from vpog.data.annotations import (
     camera_labels,
@@ -23,7 +22,8 @@ from vpog.data.annotations import (
     visible_objects,
 )
 from vpog.data.depth_images import decode_depth_mm
-from vpog.data.object_index import ImageObjects, instance_table, open_shards, read_object_index
+from vpog.data.object_index import ImageObjects, instance_table, read_object_index
+from vpog.data.open_shards import open_shards
 from vpog.data.records import ImageRecord, InstanceTable
 
 RGB = ("rgb.jpg", "rgb.png", "rgb.jpeg", "rgb.tif", "gray.tif", "gray.png", "gray.jpg")
@@ -48,9 +48,8 @@ class WebDatasetImages:
     def __init__(
         self, shards: Sequence[Path], dataset: str, *, skip_broken: bool = False, object_index: Path | None = None
     ) -> None:
-        whole, self.broken = open_shards(shards, skip_broken=skip_broken)
+        self.shards, self.broken = open_shards(shards, skip_broken=skip_broken)
         self.dataset = dataset
-        self.shards = ShardSource(whole, fields=())
         self._object_index = object_index
 
     def __len__(self) -> int:

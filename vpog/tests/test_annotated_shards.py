@@ -244,6 +244,18 @@ def test_a_member_that_is_missing_is_told_by_name(shard_bytes, tmp_path):
         source.instances  # noqa: B018
 
 
+def test_a_picture_that_is_cut_off_inside_a_whole_shard_is_told(shard_bytes, tmp_path):
+    def cut(members):
+        members[f"{KEY}.rgb.png"] = members[f"{KEY}.rgb.png"][:9000]
+        members[f"{KEY}.gt.json"] = members[f"{KEY}.gt.json"][:300]
+
+    source = rebuilt(shard_bytes, tmp_path / "a.tar", cut)
+    with pytest.raises(InputError, match=r"a\.tar: 000012_000045\.rgb\.png: PNG file is cut off"):
+        source.read(1)
+    with pytest.raises(InputError, match=r"a\.tar: 000012_000045\.gt\.json: is not JSON"):
+        source.instances  # noqa: B018
+
+
 def test_a_key_without_numbers_is_refused(shard_bytes, tmp_path):
     def rename(members):
         for name in [name for name in members if name.startswith(KEY)]:

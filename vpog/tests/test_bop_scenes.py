@@ -61,6 +61,20 @@ def test_the_table_has_the_objects_of_the_pictures_in_order(folder, records):
     np.testing.assert_array_equal(table.visib_fract, np.float32([instance.visib_fract for _, instance in instances]))
 
 
+def test_changing_a_record_does_not_change_what_is_read_next(folder, records):
+    source = BopScenes(folder)
+    first = source.read(0)
+    for array in (
+        first.K,
+        first.rgb,
+        first.depth_mm,
+        first.instances[0].cam_from_obj_mm,
+        first.instances[0].bbox_obj_xywh,
+    ):
+        array += 1
+    assert plain(source.read(0)) == plain(records[0])
+
+
 def test_targets_count_the_instances_of_which_a_tenth_is_visible(folder):
     assert read_targets(folder.parent / "test_targets_bop19.json") == (
         Target(0, 3, 3, 2),

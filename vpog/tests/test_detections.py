@@ -61,7 +61,7 @@ def test_equal_scores_keep_the_order_of_the_file():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bbox": [1, 2, 0, 4]}, "[0].bbox: is [1.0, 2.0, 0.0, 4.0], expected x, y, width, height"),
+        ({"bbox": [1, 2, -3, 4]}, "[0].bbox: is [1.0, 2.0, -3.0, 4.0], expected x, y, width, height"),
         ({"bbox": [1, 2, 3]}, "[0].bbox: has shape (3,)"),
         ({"score": "high"}, "[0].score: is 'high', expected a finite number"),
         ({"segmentation": {"counts": [3], "size": [2, 2]}}, "[0].segmentation: its runs add up to 3"),

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from posecore.errors import InputError
+from vpog.data.annotation_json import unfinished_path
 from vpog.data.annotations import check_rotation
 from vpog.estimates import Estimate
 
@@ -74,7 +75,7 @@ def write_results(path: Path, estimates: Iterable[Estimate]) -> None:
         _check(estimate, f"{path}: estimate {row}")
     check_times(listed, [f"{path}: estimate {row}" for row in range(len(listed))])
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.writing")
+    unfinished = unfinished_path(path)
     unfinished.write_text("".join(f"{line}\n" for line in [HEADER, *map(_line, listed)]))
     unfinished.replace(path)
 

@@ -2,10 +2,10 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float
@@ -33,9 +33,14 @@ def read_json(path: Path, what: str) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Appears under its name when it is whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    unfinished = unfinished_path(path)
     unfinished.write_text(json.dumps(value, allow_nan=False))
     unfinished.replace(path)
+
+
+def unfinished_path(path: Path) -> Path:
+    """Beside the file, of a name that no other process has: those of a job array write the same files."""
+    return path.with_name(f".{path.name}.{uuid4().hex}.writing")
 
 
 def entry(table: Any, key: str, where: str) -> Any:

@@ -169,15 +169,15 @@ def check_size(found_hw: Sequence[int], size_hw: tuple[int, int], where: str) ->
 def instance_records(
     labels: ObjectLabels, masks_visib: Sequence[Rle], masks: Sequence[Rle] | None
 ) -> tuple[InstanceRecord, ...]:
-    """One record an object."""
+    """One record an object, with arrays of its own: labels may be kept and read again."""
     return tuple(
         InstanceRecord(
             gt_index=place,
             obj_id=int(labels.obj_id[place]),
-            cam_from_obj_mm=labels.cam_from_obj_mm[place],
+            cam_from_obj_mm=labels.cam_from_obj_mm[place].copy(),
             visib_fract=float(labels.visib_fract[place]),
-            bbox_visib_xywh=labels.bbox_visib_xywh[place],
-            bbox_obj_xywh=labels.bbox_obj_xywh[place],
+            bbox_visib_xywh=labels.bbox_visib_xywh[place].copy(),
+            bbox_obj_xywh=labels.bbox_obj_xywh[place].copy(),
             mask_visib=masks_visib[place],
             mask=None if masks is None else masks[place],
         )

@@ -115,7 +115,7 @@ class BopScenes:
             has_silhouettes = (scene.folder / "mask").is_dir()
             whole = self._masks(scene, "mask", image_id, len(labels), size_hw) if has_silhouettes else None
             instances = instance_records(labels, visible, whole)
-        return ImageRecord(self.dataset, scene_id, image_id, rgb, depth_mm, camera.K, instances)
+        return ImageRecord(self.dataset, scene_id, image_id, rgb, depth_mm, camera.K.copy(), instances)
 
     def check_ground_truth(self) -> None:
         """

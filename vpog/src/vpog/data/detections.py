@@ -24,6 +24,7 @@ class Detection:
     image_id: int
     obj_id: int
     bbox_xywh: Float[np.ndarray, "4"]
+    """w = xmax - xmin, without the + 1: 0 where one pixel is wide."""
     score: float
     time_s: float
     """Seconds that the detector took for the whole picture; -1: unknown."""
@@ -79,8 +80,8 @@ def _detection(row: Any, where: str) -> Detection:
         whole_number(entry(row, name, where), f"{where}.{name}") for name in ("scene_id", "image_id", "category_id")
     )
     box = numbers(entry(row, "bbox", where), (4,), f"{where}.bbox")
-    if not (box[2:] > 0).all():
-        raise InputError(f"{where}.bbox: is {box.tolist()}, expected x, y, width, height with a size above 0")
+    if not (box[2:] >= 0).all():
+        raise InputError(f"{where}.bbox: is {box.tolist()}, expected x, y, width, height")
     mask = row.get("segmentation")
     return Detection(
         scene_id=scene,

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int64
 from posecore.data.shard_index import ShardIndex
 from posecore.data.shards import ShardSource
 from posecore.errors import InputError
-from vpog.data.annotation_json import describe, entry, read_json, rows, write_json
+from vpog.data.annotation_json import describe, entry, read_json, rows, unfinished_path, write_json
 from vpog.data.records import ImageSource, InstanceTable
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def _store(table: InstanceTable, index: ShardIndex, origin: str) -> None:
     path = objects_path(index.path)
     if not os.access(path.parent, os.W_OK):
         return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    unfinished = unfinished_path(path)
     columns: dict[str, Any] = {name: getattr(table, name) for name in COLUMNS}
     with unfinished.open("wb") as file:
         np.savez_compressed(file, version=VERSION, origin=origin, stamp=_stamp(index.path), **columns)

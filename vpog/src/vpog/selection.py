@@ -19,8 +19,10 @@ from vpog.views import DirectionRule, allocentric_rotation, direction_of
 Mode = Literal["nearest", "random_within_range"]
 Metric = Literal["view", "so3"]
 POSITIVE, NEGATIVE = 0, 1
-TIE = 1e-9
-"""Radians. Copies whose nearest view is as near as that are equally near; the first is taken."""
+TIE = 1e-7
+"""Radians. Copies whose nearest views differ by less are equally near; rounding is larger than 1e-8 near 0."""
+TIE_BREAKER = np.array([0.8, 0.53, 0.28])
+"""In no plane that mirrors the views, nor on one of their axes."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ def select_batch(
 ) -> list[Selection]:
     """Groups of many queries of one object. Each depends on its own pose and generator alone.
 
-    All positives lie near one and the same copy of a symmetric object, the one that a view is nearest to (the first,
-    the pose as it is, where copies are equally near), so that one pose fits all of them.
+    All positives lie near one and the same copy of a symmetric object, the one that a view is nearest to, so that one
+    pose fits all of them. Copies are equally near where the views share a symmetry of the object; that one is taken
+    then which is nearest to a fixed direction: poses that look the same get the same group, whichever was annotated.
 
     Args:
         rngs: One for each query, which is drawn from equally often whatever the rules choose.
@@ -101,7 +104,7 @@ def select_batch(
     _check(views, rules, len(cam_from_obj_mm), len(rngs))
     copies = _copies(np.asarray(cam_from_obj_mm, np.float64), rules, symmetries)
     to_copies = np.where(views.is_valid, angles_to_views(copies, views, rules), np.inf)
-    best = _nearest_copy(to_copies)
+    best = _nearest_copy(to_copies, direction_of(copies, rules.query_direction))
     rows = np.arange(len(best))
     to_best, to_nearest_copy = to_copies[rows, best], to_copies.min(1)
     draws = np.stack([rng.random(2 * len(views.is_valid) + 2) for rng in rngs])
@@ -174,9 +177,12 @@ def _so3_cosines(rotations: np.ndarray, views: TemplateViews) -> np.ndarray:
     return np.asarray((traces - 1) / 2)
 
 
-def _nearest_copy(to_copies: Float64[np.ndarray, "b n v"]) -> Int64[np.ndarray, " b"]:
+def _nearest_copy(
+    to_copies: Float64[np.ndarray, "b n v"], directions: Float64[np.ndarray, "b n 3"]
+) -> Int64[np.ndarray, " b"]:
     nearest = to_copies.min(2)
-    return np.asarray((nearest <= nearest.min(1, keepdims=True) + TIE).argmax(1))
+    is_tied = nearest <= nearest.min(1, keepdims=True) + TIE
+    return np.asarray(np.where(is_tied, directions @ TIE_BREAKER, -np.inf).argmax(1))
 
 
 def _positives(

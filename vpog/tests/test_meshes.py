@@ -1,7 +1,9 @@
 """Mesh files: what is read, what is refused, and that nothing is read wrongly in silence."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import trimesh
@@ -184,13 +186,24 @@ def test_a_size_that_fits_both_units_is_refused_and_the_diameter_settles_it(tmp_
         read_mesh(path)
     assert mesh_diameter_mm(read_mesh(path, "mm")) == pytest.approx(12.33, abs=0.01)
     assert mesh_diameter_mm(read_mesh(path, diameter_mm=12.4)) == pytest.approx(12.33, abs=0.01)
-    assert mesh_diameter_mm(read_mesh(path, diameter_mm=12400)) == pytest.approx(12330, abs=10)
+    assert mesh_diameter_mm(read_mesh(path, diameter_mm=12400.0)) == pytest.approx(12330, abs=10)
     with pytest.raises(InputError, match=r"diameter is 12\.33, read as mm or m, but models_info\.json says 123 mm"):
-        read_mesh(path, diameter_mm=123)
+        read_mesh(path, diameter_mm=123.0)
     with pytest.raises(InputError, match="read as m, but"):
         read_mesh(path, "m", diameter_mm=12.4)
-    with pytest.raises(InputError, match="'cm'; auto, mm or m"):
-        read_mesh(path, "cm")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def own_checks_only() -> Iterator[None]:
+    """A function's own checks alone, also in a run that checks annotations (`--jaxtyping-packages`)."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_a_unit_that_is_not_read_is_refused(tmp_path: Path, own_checks_only: None) -> None:
+    with pytest.raises(InputError, match="mesh unit: is 'cm'; auto, mm or m is needed"):
+        read_mesh(written(tmp_path, 0.1), "cm")  # type: ignore[arg-type]
 
 
 @given(diameter_mm=st.floats(30, 790))
@@ -228,8 +241,10 @@ def test_broken_arrays_are_told_row_by_row() -> None:
         checked_mesh(Mesh(mesh.vertices_mm, np.array([[0, 1, 8]])), "x")
     with pytest.raises(InputError, match="all 8 vertices are the same point"):
         checked_mesh(Mesh(mesh.vertices_mm * 0, mesh.faces), "x")
-    with pytest.raises(InputError, match="7 colours for 8 vertices"):
-        checked_mesh(Mesh(mesh.vertices_mm, mesh.faces, np.zeros((7, 3), np.uint8)), "x")
+    image = np.zeros((2, 2, 3), np.uint8)
+    texture = MeshTexture(image, np.zeros((3, 2), np.float32), np.array([[0, 1, 2]]))
+    with pytest.raises(InputError, match="1 of 12 faces have a texture"):
+        checked_mesh(Mesh(mesh.vertices_mm, mesh.faces, texture=texture), "x")
 
 
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 60), flat=st.booleans())

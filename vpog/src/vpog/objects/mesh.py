@@ -50,8 +50,6 @@ def checked_mesh(mesh: Mesh, name: str) -> Mesh:
         row = int(np.flatnonzero(~finite)[0])
         raise InputError(f"{name}: vertex {row} is {mesh.vertices_mm[row].tolist()}; coordinates must be finite")
     _check_indices(mesh.faces, len(mesh.vertices_mm), name, "vertices")
-    if mesh.colors is not None and len(mesh.colors) != len(mesh.vertices_mm):
-        raise InputError(f"{name}: has {len(mesh.colors)} colours for {len(mesh.vertices_mm)} vertices")
     if mesh.texture is not None:
         if len(mesh.texture.face_uv) != len(mesh.faces):
             raise InputError(f"{name}: {len(mesh.texture.face_uv)} of {len(mesh.faces)} faces have a texture")

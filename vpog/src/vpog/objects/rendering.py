@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
+from torch import Tensor
 
-from posecore.rendering import Backend, Light, rasterize, shade_raster
+from posecore.rendering import Backend, Light, Raster, rasterize, shade_raster
 from vpog.objects.mesh import Mesh
 from vpog.objects.surface_tensors import Surface, surface_of
 
@@ -194,12 +195,26 @@ def _draw(
     vertices = torch.from_numpy(vertices_cam.astype(np.float32)).to(device)
     cameras = torch.from_numpy(shifted.astype(np.float32)).to(device)
     raster = rasterize(vertices, surface.faces, cameras, window.size, backend, z_near=Z_NEAR_MM)
-    rgb = shade_raster(raster, vertices, surface.faces, surface.look, light)
-    mask = raster.face_ids >= 0
-    rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
-    into.rgb[:, rows, columns] = (rgb * 255).round().to(torch.uint8).cpu().numpy()
+    mask, rows, columns = raster.face_ids >= 0, slice(window.top, window.bottom), slice(window.left, window.right)
     into.depth_mm[:, rows, columns] = torch.where(mask, raster.depth, 0).cpu().numpy()
     into.mask[:, rows, columns] = mask.cpu().numpy()
+    for place in range(len(vertices)):
+        chosen = slice(place, place + 1)
+        lit = _lit(surface, Raster(*(part[chosen] for part in raster)), vertices[chosen], mask[chosen], light)
+        into.rgb[place, rows, columns][into.mask[place, rows, columns]] = lit.cpu().numpy()
+
+
+def _lit(
+    surface: Surface,
+    raster: Raster,
+    vertices_cam: Float[Tensor, "1 v 3"],
+    mask: Bool[Tensor, "1 h w"],
+    light: Light | None,
+) -> UInt8[Tensor, "m 3"]:
+    """RGB of the covered pixels, which are shaded as a picture of one row: half of a window is background."""
+    row = Raster(*(part[mask][None, None] for part in raster))
+    rgb = shade_raster(row, vertices_cam, surface.faces, surface.look, light)
+    return (rgb[0, 0] * 255).round().to(torch.uint8)
 
 
 def _part(pictures: Rendering, chosen: slice) -> Rendering:

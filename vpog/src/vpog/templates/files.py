@@ -69,8 +69,9 @@ def read_poses(path: Path) -> Float64[np.ndarray, "v 4 4"]:
 
 def encode_rgba(rgb: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> bytes:
     """PNG whose alpha is 255 on the object, else 0."""
-    alpha = mask[..., None].astype(np.uint8) * 255
-    done, encoded = cv2.imencode(".png", np.concatenate([rgb[..., ::-1], alpha], axis=2))
+    bgra = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)
+    bgra[..., 3] = mask * np.uint8(255)
+    done, encoded = cv2.imencode(".png", bgra)
     if not done:
         raise ValueError(f"OpenCV cannot write {rgb.dtype} {rgb.shape} as PNG")
     return bytes(encoded.tobytes())
@@ -95,7 +96,8 @@ def read_rgba(path: Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, 
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 4:
         raise InputError(f"{path}: is {pixels.dtype} {pixels.shape}; a template is RGBA of 8 bits, alpha its mask")
     mask = np.asarray(pixels[..., 3] > 0)
-    return np.ascontiguousarray(pixels[..., 2::-1]) * mask[..., None], mask
+    rgb = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
+    return np.asarray(cv2.bitwise_and(rgb, rgb, mask=mask.view(np.uint8))), mask
 
 
 def read_depth(path: Path, size_hw: tuple[int, int]) -> UInt16[np.ndarray, "h w"]:

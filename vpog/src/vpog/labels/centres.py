@@ -41,13 +41,14 @@ def match_centres(source: Surfaces, target: Surfaces, rules: LabelRules) -> Cent
     centre_depth = source.depth[..., size // 2 :: size, size // 2 :: size].flatten(-2)  # (b v p)
 
     landing = _land(source, target, centres, centre_depth)
-    index, inside = look_up(landing.px, size_hw, rules.lookup)
+    index, inside = look_up(landing, size_hw, rules.lookup)
     surface = target.depth.flatten(-2).expand(*index.shape[:2], -1).gather(-1, index)
     tolerance = target.tolerance[:, None, None]
     on_object = (centre_depth > 0).expand(index.shape)
     visible = on_object & inside & is_seen(landing.depth, surface, tolerance, rules.compute_visibility)
 
-    cell = torch.where(inside[..., None], torch.floor(landing.px / size), 0).long()
+    target_px = torch.stack((landing.x, landing.y), -1)
+    cell = torch.where(inside[..., None], torch.floor(target_px / size), 0).long()
     cell_index = cell[..., 1] * grid[1] + cell[..., 0]
     cell_centre = centres[cell_index]
     missed = torch.where(on_object, grid[0] * grid[1], -1)
@@ -55,9 +56,9 @@ def match_centres(source: Surfaces, target: Surfaces, rules: LabelRules) -> Cent
     return CentreMatches(
         patch_cls=torch.where(visible, cell_index, missed).reshape(shape),
         visibility=visible.reshape(shape),
-        flows=_where(visible, (landing.px - cell_centre) / size).reshape(*shape, 2),
+        flows=_where(visible, (target_px - cell_centre) / size).reshape(*shape, 2),
         coarse_flows=_where(on_object & inside, (cell_centre - centres) / size).reshape(*shape, 2),
-        target_px=_where(visible, landing.px).reshape(*shape, 2),
+        target_px=_where(visible, target_px).reshape(*shape, 2),
     )
 
 

@@ -141,11 +141,9 @@ def _patch_visibility(
 ) -> Bool[Tensor, "b s hp wp"]:
     if not rules.compute_patch_visibility:
         return centres.visibility
-    in_patch = dense.is_visible & (dense.flow.abs().amax(-1) <= 0.5)
-    enough = in_patch.sum((-2, -1)) >= rules.min_visible_pixels
     visibility = torch.zeros_like(centres.visibility).flatten(-2)
     sample, view, query_patch, _ = pairs.unbind(-1)
-    visibility[sample, view, query_patch] = enough
+    visibility[sample, view, query_patch] = dense.pixels_in_patch >= rules.min_visible_pixels
     return visibility.view_as(centres.visibility)
 
 

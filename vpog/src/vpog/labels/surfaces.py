@@ -48,9 +48,12 @@ class PixelMap:
 class Landing:
     """Where points of one picture lie in another."""
 
-    px: Float[Tensor, "*points 2"]
-    """(-1, -1) where the point is behind the camera."""
+    x: Float[Tensor, "*points"]
+    """Pixels; finite but without meaning where the point is not in front."""
+    y: Float[Tensor, "*points"]
     depth: Float[Tensor, "*points"]
+    in_front: Bool[Tensor, "*points"]
+    """Of the camera, further than MIN_DEPTH."""
 
 
 def pixel_map(source: Surfaces, target: Surfaces) -> PixelMap:
@@ -69,26 +72,26 @@ def pixel_map(source: Surfaces, target: Surfaces) -> PixelMap:
 
 
 def dehomogenise(homogeneous: Float[Tensor, "*batch 3 points"]) -> Landing:
-    """Pixels and depths of points; those at MIN_DEPTH or nearer get a pixel outside any picture."""
+    """Pixels and depths of points."""
     x, y, depth = homogeneous.unbind(-2)
-    in_front = depth > MIN_DEPTH
-    safe = torch.where(in_front, depth, 1)
-    px = torch.stack((torch.where(in_front, x / safe, -1), torch.where(in_front, y / safe, -1)), -1)
-    return Landing(px, depth)
+    safe = depth.clamp(min=MIN_DEPTH)
+    return Landing(x / safe, y / safe, depth, depth > MIN_DEPTH)
 
 
 def look_up(
-    px: Float[Tensor, "*points 2"], size_hw: tuple[int, int], lookup: Lookup
+    landing: Landing, size_hw: tuple[int, int], lookup: Lookup
 ) -> tuple[Int64[Tensor, "*points"], Bool[Tensor, "*points"]]:
-    """Flat index of the pixel that a point falls on, row by row, and whether the picture has that pixel.
+    """Flat index of the pixel that a point falls on, row by row, and whether there is one.
 
-    The index is 0 where it has not. Convention: (1.6, 0.2) is pixel 2 for "nearest" and pixel 1 for "reference".
+    Where there is none, the index is that of some pixel. Convention: (1.6, 0.2) is pixel 2 for "nearest" and pixel 1
+    for "reference".
     """
     height, width = size_hw
-    whole = torch.floor(px + 0.5 if lookup == "nearest" else px)
-    column, row = whole.unbind(-1)
-    inside = (px[..., 0] >= 0) & (px[..., 1] >= 0) & (column < width) & (row < height)
-    return torch.where(inside, row * width + column, 0).long(), inside
+    shift = 0.5 if lookup == "nearest" else 0.0
+    column, row = torch.floor(landing.x + shift), torch.floor(landing.y + shift)
+    inside = landing.in_front & (landing.x >= 0) & (landing.y >= 0) & (column < width) & (row < height)
+    index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+    return index, inside
 
 
 def is_seen(

@@ -1,7 +1,7 @@
 """Ways to tell, in the attention over a group, where template tokens lie and where their templates look from."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch.nn.functional import pad
@@ -12,6 +12,7 @@ from vpog.model.rotation_block import RotationBlock
 from vpog.model.s2rope import Azimuth, ChannelSplit, s2rope
 
 
+@runtime_checkable
 class TemplatePositions(Protocol):
     def __call__(self, geometry: GroupGeometry, grid: tuple[int, int]) -> Position:
         """Of the tokens of s templates one after the other, each its patches row by row, then the unmatched token."""

@@ -1,7 +1,7 @@
 """Rotary position embeddings: channels of queries and keys turn, in pairs, by angles that tell where a token lies."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ ROPE2D_BASE = 100.0
 """Of RoPE100, that the public CroCo v2 weights were trained with."""
 
 
+@runtime_checkable
 class Position(Protocol):
     """Puts positions into the queries or the keys of all heads."""
 

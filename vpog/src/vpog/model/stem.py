@@ -27,13 +27,13 @@ class ConvolutionalStem(nn.Module):
 
     def __init__(self, patch_size: int, width: int) -> None:
         super().__init__()
-        widths = [3, max(8, width // 4), max(8, width // 2), width]
+        widths = [3, max(8, width // 6), max(8, width // 3), max(8, 2 * width // 3)]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(1, after), nn.GELU()]
         self.layers = nn.Sequential(*layers)
         rest = patch_size // 2**STRIDED_LAYERS
-        self.proj = nn.Conv2d(width, width, rest, rest)
+        self.proj = nn.Conv2d(widths[-1], width, rest, rest)
         _start_as_linear(self.proj)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d hp wp"]:

@@ -39,7 +39,8 @@ def add_s_errors_mm(
 
     def nearest(rows: slice) -> np.ndarray:
         moved = np.moveaxis(transformed(relative[rows], points_mm), 1, -1)
-        return np.asarray(tree.query(moved, workers=workers)[0].mean(-1))
+        distances, _ = tree.query(moved, workers=workers)
+        return np.asarray(np.mean(distances, axis=-1))
 
     return _per_pair(len(relative), len(points_mm), nearest)
 

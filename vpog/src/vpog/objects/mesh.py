@@ -72,13 +72,26 @@ def mesh_diameter_mm(mesh: Mesh) -> float:
 
 
 def largest_distance(points: Float64[np.ndarray, "n 3"]) -> float:
-    """Between two of the points, exactly: the ends lie on the convex hull."""
+    """Between two of the points, exactly."""
+    candidates = _far_points(points)
+    blocks = range(0, len(candidates), DISTANCE_BLOCK)
+    return float(max(cdist(candidates[first : first + DISTANCE_BLOCK], candidates[first:]).max() for first in blocks))
+
+
+def _far_points(points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "k 3"]:
+    """Those that can be an end of the largest distance: corners of the convex hull, far enough from the middle.
+
+    Where two points are `known` apart and none is farther than `radius` from the middle, both ends of a larger
+    distance are at least `known - radius` from it.
+    """
     try:
         corners = points[ConvexHull(points).vertices]
     except QhullError:  # flat or a line: has no volume, so that all points are candidates
         corners = np.unique(points, axis=0)
-    blocks = range(0, len(corners), DISTANCE_BLOCK)
-    return float(max(cdist(corners[first : first + DISTANCE_BLOCK], corners[first:]).max() for first in blocks))
+    distances = np.linalg.norm(corners - (corners.min(0) + corners.max(0)) / 2, axis=1)
+    end = corners[distances.argmax()]
+    known = np.linalg.norm(corners - end, axis=1).max()
+    return np.asarray(corners[distances >= (known - distances.max()) * (1 - 1e-9)])
 
 
 def mesh_bounds_mm(mesh: Mesh) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:

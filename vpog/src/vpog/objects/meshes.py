@@ -57,7 +57,9 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: is empty")
     for companion in _companions(path):
         if not companion.is_file():
-            raise InputError(f"{path}: names {companion.name}, which is not at {companion}; put it there")
+            raise InputError(
+                f"{path}: names {companion.name}, which is not at {companion}; put it there, or take the line out"
+            )
 
 
 def _companions(path: Path) -> list[Path]:

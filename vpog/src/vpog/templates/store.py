@@ -122,7 +122,7 @@ class TemplateStore:
         if needed > self._cache.max_bytes:
             raise InputError(
                 f"{self.root}: templates of {len(wanted)} objects need cache_mb: {-(-needed // MB)}, "
-                f"it is {self._cache.max_bytes // MB}"
+                f"it is {self.cache_mb}"
             )
         for obj_id, views in wanted.items():
             for view in views.tolist():
@@ -132,6 +132,11 @@ class TemplateStore:
     def bytes_per_view(self) -> int:
         """Colours, mask and depth of a square, and its K."""
         return self.size**2 * (3 + 1 + 4) + 9 * 8
+
+    @property
+    def cache_mb(self) -> int:
+        """Bound of `memory_bytes`, in MiB."""
+        return self._cache.max_bytes // MB
 
     @property
     def memory_bytes(self) -> int:

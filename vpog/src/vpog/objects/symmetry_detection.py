@@ -3,7 +3,6 @@
 Training objects without annotations (GSO, ShapeNet) would else give one view two contradictory labels.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,9 +55,10 @@ def detect_symmetry(
 ) -> tuple[Float64[np.ndarray, "n 4 4"], tuple[ContinuousSymmetry, ...]]:
     """Turns about axes through the surface's centroid: 2, 3, 4, 6-fold ones and continuous ones.
 
-    Looked for about the coordinate axes and the principal axes of the surface. Of an object of revolution the discrete
-    part is empty, or one turn that puts it upside down; a ball has three continuous axes. The discrete ones come
-    with all their products, each compared too, without the identity.
+    Looked for about the coordinate axes, the principal axes of the surface, and across axes that were found; tilted
+    cubes and other bodies with equal extents and no axis of these are missed. Of an object of revolution the discrete
+    part is empty, or one turn that puts it upside down; a ball has three continuous axes. The discrete ones come with
+    all their products, each compared too, without the identity.
 
     Args:
         tolerance: How far a turned point may be from the surface, as a share of the diameter.
@@ -72,10 +72,11 @@ def detect_symmetry(
         raise InputError(f"symmetry tolerances: are {tolerance} and {color_tolerance}; both must be above 0")
     surface = _surface_of(mesh)
     looks_same = _Comparison(surface, tolerance * mesh_diameter_mm(mesh), color_tolerance)
+    candidates = _candidates(surface.covariance)
     axes: list[np.ndarray] = []
     continuous: list[np.ndarray] = []
     turns: list[np.ndarray] = []
-    for axis in _candidates(surface.covariance):
+    for axis in candidates:  # grows while it is walked
         if len(continuous) == 3 or any(abs(axis @ known) > SAME_AXIS for known in axes):
             continue
         fold = _fold(axis, looks_same)
@@ -85,6 +86,8 @@ def detect_symmetry(
             continuous.append(axis)
         elif fold > 1:
             turns.append(_turn(axis, 2 * np.pi / fold))
+        if fold > 2:
+            candidates.extend(_across(axis, fold, mesh.vertices_mm - surface.centre))
     if continuous:
         turns = _upside_down(continuous, looks_same)
     return _about(_closed(turns, looks_same), surface.centre), tuple(
@@ -121,10 +124,20 @@ def _fold(axis: np.ndarray, looks_same: _Comparison) -> int:
     return next((n for n in FOLDS if all(looks_same(_turn(axis, 2 * np.pi * k / n)) for k in range(1, n))), 1)
 
 
-def _candidates(covariance: Float64[np.ndarray, "3 3"]) -> Iterator[np.ndarray]:
+def _candidates(covariance: Float64[np.ndarray, "3 3"]) -> list[np.ndarray]:
     """Coordinate axes first: they are exact, and principal axes are arbitrary where two extents are equal."""
-    yield from np.eye(3)[::-1]
-    yield from np.linalg.eigh(covariance)[1].T
+    return [*np.eye(3)[::-1], *np.linalg.eigh(covariance)[1].T]
+
+
+def _across(axis: np.ndarray, fold: int, from_centre: Float64[np.ndarray, "v 3"]) -> list[np.ndarray]:
+    """Where an n-fold axis (n > 2) has two-fold ones across it: prisms towards a corner, antiprisms between two.
+
+    Both principal extents are equal there, so that the principal axes do not tell.
+    """
+    outwards = from_centre - (from_centre @ axis)[:, None] * axis
+    lengths = np.linalg.norm(outwards, axis=1)
+    corner = outwards[lengths.argmax()] / lengths.max()
+    return [corner, _turn(axis, np.pi / (2 * fold)) @ corner]
 
 
 def _upside_down(continuous: list[np.ndarray], looks_same: _Comparison) -> list[np.ndarray]:

@@ -25,7 +25,7 @@ from posecore.losses import total_loss
 from posecore.training import FitConfig, ParameterGroup, Progress, SampleSource, Task, Terms
 from posecore.training.config import Cosine, Every
 from posecore.training.launch import process_count
-from posecore.training.weights import load_weights
+from posecore.weights import load_weights
 
 SYSTEM = "handvit"
 PRECISIONS = {"no": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}

@@ -19,7 +19,6 @@ from vpog.config.run import VpogConfig
 from vpog.data.groups import GroupRules
 from vpog.data.opening import find_path, open_sources
 from vpog.loading import SYSTEM
-from vpog.selection import SelectionRules
 from vpog.task import PoseTask, RunData, fit_config
 
 logger = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ def group_rules(config: VpogConfig, *, vary: bool) -> GroupRules:
     data = config.data
     return GroupRules(
         size=config.model.img_size,
-        selection=SelectionRules.of(data.selection),
+        selection=data.selection.rules,
         crop_scale=data.crop_scale,
         background=data.background,
         augmentation=data.augmentation if vary and data.augment else None,
@@ -142,7 +141,7 @@ def with_found_files(config: VpogConfig, folders: Sequence[Path]) -> VpogConfig:
 def _with_found_files(dataset: DatasetConfig, folders: Sequence[Path]) -> DatasetConfig:
     found = {
         name: find_path(getattr(dataset, name), f"data: {dataset.name}: {name}", folders).resolve()
-        for name in ("templates", "models_info")
+        for name in ("templates", "models_info", "object_numbers")
         if getattr(dataset, name) is not None
     }
     images = next(

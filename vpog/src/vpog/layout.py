@@ -6,9 +6,12 @@ from posecore.errors import InputError
 from vpog.config.data import DatasetConfig
 
 
-def dataset_of_folder(folder: Path, *, sigma: float | None = None) -> DatasetConfig:
+def dataset_of_folder(folder: Path, *, needs_templates: bool = True) -> DatasetConfig:
     """`ROOT/NAME/SPLIT` with shards (or BOP scenes) in it; templates are looked for at ROOT/templates/NAME, models_info.json
     in ROOT/NAME and its folders of models.
+
+    Args:
+        needs_templates: False where only the true poses are wanted.
 
     Raises:
         InputError: There is no such folder, or no templates; names where they were looked for.
@@ -17,7 +20,8 @@ def dataset_of_folder(folder: Path, *, sigma: float | None = None) -> DatasetCon
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --data needs the folder of a split, as ROOT/NAME/train")
     home = folder.parent
-    templates = _first("templates", [home.parent / "templates" / home.name, home / "templates"])
+    places = [home.parent / "templates" / home.name, home / "templates"]
+    templates = _first("templates", places) if needs_templates else str(places[0])
     names = (
         "models_info.json",
         "models/models_info.json",
@@ -27,7 +31,7 @@ def dataset_of_folder(folder: Path, *, sigma: float | None = None) -> DatasetCon
     models = next((str(home / name) for name in names if (home / name).exists()), None)
     kind = "shards" if any(folder.glob("*.tar")) else "bop"
     values = {"name": home.name, "images": str(folder), "kind": kind, "templates": templates, "models_info": models}
-    return DatasetConfig.from_dict(values | ({} if sigma is None else {"sigma": sigma}), str(folder))
+    return DatasetConfig.from_dict(values, str(folder))
 
 
 def _first(what: str, candidates: list[Path]) -> str:

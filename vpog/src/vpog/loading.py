@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from posecore.training.checkpoints import load_checkpoint
+from vpog.assembly import build_trainable
 from vpog.config.run import VpogConfig
-from vpog.model.build import build_network
 from vpog.model.network import VpogNetwork
 
 SYSTEM = "vpog"
@@ -33,7 +33,7 @@ def load_network(checkpoint: Path, device: torch.device) -> LoadedNetwork:
     """
     stored = load_checkpoint(checkpoint, SYSTEM)
     config = VpogConfig.from_dict(stored.config["config"], str(stored.folder))
-    network = build_network(config.model, load_weights=False)
+    network = build_trainable(config, load_weights=False)
     stored.load_into(network)
     network.eval().requires_grad_(False).to(device)
     run_dir = stored.folder.parent.parent if stored.folder.parent.name == "checkpoints" else stored.folder

@@ -29,7 +29,7 @@ from vpog.objects.mesh import Mesh
 from vpog.objects.models_info import ModelInfo, symmetry_transforms
 from vpog.pnp.records import Failure
 from vpog.templates import templates_of_mesh
-from vpog.views import direction_of
+from vpog.views import Level, direction_of
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class PoseEstimator:
     def crop_px(self) -> int:
         return self.config.model.img_size
 
-    def add_mesh(self, obj_id: int, mesh: Mesh, info: ModelInfo | None = None, level: int = 1) -> KnownObject:
+    def add_mesh(self, obj_id: int, mesh: Mesh, info: ModelInfo | None = None, level: Level = 1) -> KnownObject:
         """Render templates of a mesh and encode them.
 
         Args:

@@ -26,7 +26,7 @@ from posecore.errors import InputError
 from posecore.training._atomic import digest, fsync_folder, replace_link, write_bytes
 from posecore.training._meta import FORMAT, META, MODEL, STATE, damage, write_meta
 from posecore.training._retention import all_checkpoints, best_links, link_bests, retain, set_aside_newer, sweep
-from posecore.training.weights import load_weights, save_weights
+from posecore.weights import load_weights, save_weights
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from handvit.doctor.environment import environment_findings
-from handvit.doctor.findings import Finding, format_findings, from_error
+from posecore.doctor import Finding, format_findings, from_error
 from posecore.errors import InputError
 
 __all__ = ["Finding", "check", "environment_findings", "format_findings"]

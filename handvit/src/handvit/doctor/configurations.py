@@ -7,9 +7,9 @@ from handvit.config import HandvitConfig
 from handvit.config.data import DatasetConfig
 from handvit.data.inspect import describe
 from handvit.doctor.data import shard_findings
-from handvit.doctor.findings import Finding, from_error
 from handvit.doctor.hands import check_hand
 from handvit.doctor.networks import check_checkpoint, check_encoder
+from posecore.doctor import Finding, from_error
 from posecore.errors import InputError
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from handvit.data.inspect import describe
-from handvit.doctor.findings import Finding
 from posecore.data.shards import find_shards
+from posecore.doctor import Finding
 
 LARGEST_SHARD = 2**30
 POOR_REPROJECTION_PX = 0.5

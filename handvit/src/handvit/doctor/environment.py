@@ -1,17 +1,12 @@
 """The machine: versions, devices, optional packages, and which files lie where `handvit` would be given them."""
 
 import os
-import platform
-import shutil
-import sys
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 from handvit.config.backbones import PUBLIC
-from handvit.doctor.findings import Finding
 from handvit.doctor.hands import hand_files
 from handvit.hand.files import MANO_PAGE
+from posecore.doctor import TRACKERS, Finding, device_findings, machine_findings, package_findings
 
 REQUIRED = (
     *("posecore", "handvit", "torch", "transformers", "kornia", "numpy", "scipy", "h5py", "safetensors"),
@@ -21,9 +16,7 @@ OPTIONAL = {
     "onnx": ("export --format onnx", "pip install 'handvit[onnx]'"),
     "onnxruntime": ("compares an ONNX export with PyTorch", "pip install 'handvit[onnx]'"),
     "mediapipe": ("predict --detector: finds hands in pictures", "pip install 'handvit[detector]'"),
-    "aim": ("tracking with aim", "pip install aim"),
-    "wandb": ("tracking with wandb", "pip install wandb"),
-}
+} | TRACKERS
 LEAST_FREE_GB = 30
 MANO_FOLDERS = ("", "models", "mano", "models/mano", "data", "data/mano")
 
@@ -31,54 +24,13 @@ MANO_FOLDERS = ("", "models", "mano", "models/mano", "data", "data/mano")
 def environment_findings(folder: Path | None = None) -> list[Finding]:
     """Versions, devices, optional packages and files found below `folder` (default: where the command runs)."""
     folder = folder or Path.cwd()
-    return [*_packages(), *_optional(), *_devices(), *_hands(folder), *_encoders(), *_machine(folder)]
-
-
-def _packages() -> list[Finding]:
-    findings = [Finding("ok", "python", f"{platform.python_version()} at {sys.executable}, {platform.platform()}")]
-    for name in REQUIRED:
-        found = _version(name)
-        if found is None:
-            findings.append(Finding("error", name, "not installed", f"pip install {name}"))
-        else:
-            findings.append(Finding("ok", name, found))
-    found = _version("opencv-python-headless") or _version("opencv-python") or _version("opencv-contrib-python")
-    if found is None:
-        findings.append(Finding("error", "opencv", "not installed", "pip install opencv-python-headless"))
-    else:
-        findings.append(Finding("ok", "opencv", found))
-    return findings
-
-
-def _optional() -> list[Finding]:
-    findings = []
-    for module, (purpose, remedy) in OPTIONAL.items():
-        if find_spec(module) is None:
-            findings.append(Finding("ok", module, f"not installed (optional: {purpose})", remedy))
-        else:
-            findings.append(Finding("ok", module, f"{_version(module) or 'installed'} ({purpose})"))
-    return findings
-
-
-def _devices() -> list[Finding]:
-    import torch
-
-    if not torch.cuda.is_available():
-        text = f"no GPU is visible to torch {torch.__version__}; everything runs on {os.cpu_count()} CPU cores"
-        if shutil.which("nvidia-smi") is None:
-            return [Finding("ok", "devices", text)]
-        remedy = (
-            "there is an NVIDIA driver: install a torch build for its CUDA version (https://pytorch.org/get-started)"
-        )
-        return [Finding("warning", "devices", text, remedy)]
-    findings = []
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: set train.mixed_precision to fp16 or no"
-        findings.append(
-            Finding("ok", f"cuda:{index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {bf16}")
-        )
-    return findings
+    return [
+        *package_findings(REQUIRED, OPTIONAL),
+        *device_findings("set train.mixed_precision to fp16 or no"),
+        *_hands(folder),
+        *_encoders(),
+        *machine_findings(folder, LEAST_FREE_GB, "handvit", "a run of dinov2-large keeps 20 to 30 GB of checkpoints"),
+    ]
 
 
 def _hands(folder: Path) -> list[Finding]:
@@ -105,27 +57,3 @@ def _encoders() -> list[Finding]:
     )
     text = f"none in {hub}{offline}; a hub name is loaded when a run first needs it"
     return [Finding("ok", "image encoders", text, remedy)]
-
-
-def _machine(folder: Path) -> list[Finding]:
-    free = shutil.disk_usage(folder).free / 1e9
-    findings = [
-        Finding("ok", "disk", f"{free:.0f} GB free at {folder}")
-        if free >= LEAST_FREE_GB
-        else Finding(
-            "warning",
-            "disk",
-            f"{free:.1f} GB free at {folder}",
-            "a run of dinov2-large keeps 20 to 30 GB of checkpoints",
-        )
-    ]
-    if shutil.which("sbatch"):
-        findings.append(Finding("ok", "slurm", "sbatch is here: handvit submit works"))
-    return findings
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from handvit.doctor.findings import Finding, from_error
 from handvit.hand import mano_info
 from handvit.hand.files import MANO_PAGE, read_hand_arrays
 from handvit.hand.mirror import fix_left_shapes
+from posecore.doctor import Finding, from_error
 from posecore.errors import InputError
 
 NAMES = ("MANO_RIGHT.pkl", "MANO_RIGHT.npz", "MANO_LEFT.pkl", "MANO_LEFT.npz")

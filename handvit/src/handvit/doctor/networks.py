@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from handvit.config.model import BackboneConfig
-from handvit.doctor.findings import Finding
+from posecore.doctor import Finding
 
 
 def check_checkpoint(path: Path) -> list[Finding]:

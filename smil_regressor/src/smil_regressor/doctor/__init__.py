@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from posecore.doctor import Finding, format_findings, from_error
 from posecore.errors import InputError
 from smil_regressor.doctor.environment import environment_findings
-from smil_regressor.doctor.findings import Finding, format_findings, from_error
 
 __all__ = ["Finding", "check", "environment_findings", "format_findings"]
 

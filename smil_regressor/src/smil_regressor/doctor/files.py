@@ -5,9 +5,9 @@ from pathlib import Path
 import h5py
 
 from posecore.bodymodel import BodyModel, read_model
+from posecore.doctor import Finding, from_error
 from posecore.errors import InputError
 from smil_regressor.data.converters.tracks import read_points3d, read_tracks
-from smil_regressor.doctor.findings import Finding, from_error
 
 
 def check_model(path: Path) -> list[Finding]:

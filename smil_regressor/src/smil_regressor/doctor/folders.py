@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from posecore.data.video import video_length
+from posecore.doctor import Finding, from_error
 from posecore.errors import InputError
 from smil_regressor.calibration import RigCamera, read_calibration
 from smil_regressor.data.converters.replicant_files import list_samples, read_labels, read_picture_size
 from smil_regressor.data.converters.session import Session, find_sessions
 from smil_regressor.data.converters.session_rig import check_session
 from smil_regressor.data.converters.tracks import MOST_SEEN, Tracks, read_points3d, read_tracks
-from smil_regressor.doctor.findings import Finding, from_error
 
 POOR_PX = 5.0
 """A trusted camera whose points are farther from the others' is worth a bundle adjustment."""

@@ -7,7 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from posecore.config import Config
 from vpog.config.augmentation import AugmentationConfig
-from vpog.config.labels import LabelsConfig
+from vpog.config.labels import LabelConfig
 from vpog.config.selection import SelectionConfig
 
 
@@ -25,6 +25,8 @@ class DatasetConfig(Config):
     models_info: Path | None = None
     """models_info.json: diameters and symmetries; null: objects are measured on their templates and have no symmetry
     (GSO, ShapeNet)."""
+    object_numbers: Path | None = None
+    """kind megapose: models_info.json in its list form, which numbers the objects; null: labels are numbers."""
     sigma: PositiveFloat | None = None
     """How much larger the rendered meshes are than the objects in the pictures: 10 for GSO and ShapeNet; null: what
     templates.json says, else 1."""
@@ -62,7 +64,7 @@ class DataConfig(Config):
     templates: TemplatesConfig = TemplatesConfig()
     selection: SelectionConfig = SelectionConfig()
     """Which templates make a group."""
-    labels: LabelsConfig = LabelsConfig()
+    labels: LabelConfig = LabelConfig()
     """When a point counts as visible."""
     augmentation: AugmentationConfig = AugmentationConfig()
     augment: bool = True

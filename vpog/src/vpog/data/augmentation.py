@@ -60,4 +60,4 @@ def occlude(
 
 
 def _blend(low: np.ndarray, high: np.ndarray, factor: float) -> np.ndarray:
-    return low + factor * (high - low)
+    return np.asarray(low + factor * (high - low))

@@ -9,7 +9,15 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from posecore.errors import InputError
 from vpog.config.augmentation import AugmentationConfig
 from vpog.data.augmentation import occlude, vary_colors
-from vpog.data.crop import crop_depth, crop_mask, crop_matrix, crop_rgb, jitter_box, rotate_template_inplane
+from vpog.data.crop import (
+    box_of_bop,
+    crop_depth,
+    crop_mask,
+    crop_matrix,
+    crop_rgb,
+    jitter_box,
+    rotate_templates,
+)
 from vpog.data.records import ImageRecord, ImageSource, InstanceRecord, InstanceTable
 from vpog.data.sample import Instance, Sample
 from vpog.data.template_set import TemplateSet
@@ -135,7 +143,7 @@ class GroupSource:
             masks=np.concatenate([query.mask[None], group.templates.mask]),
             depth_mm=np.concatenate([query.depth_mm[None], group.templates.depth_mm]),
             K=np.concatenate([(query.crop_from_image @ record.K)[None], group.templates.K]),
-            cam_from_obj_mm=np.concatenate([instance.cam_from_obj_mm[None], group.templates.cam_from_obj_mm]),
+            cam_from_obj_mm=np.concatenate([group.query_pose_mm[None], group.templates.cam_from_obj_mm]),
             d_ref=group.d_ref,
             template_indices=group.templates.view_ids,
             template_types=group.types,
@@ -155,8 +163,7 @@ class GroupSource:
 
     def _query(self, record: ImageRecord, instance: InstanceRecord, rng: np.random.Generator) -> "_Query":
         rules, vary = self.rules, self.rules.augmentation
-        x, y, width, height = instance.bbox_visib_xywh
-        box = np.array([x, y, x + width + 1, y + height + 1])
+        box = box_of_bop(instance.bbox_visib_xywh)
         if vary is not None:
             box = jitter_box(box, rng, scale=vary.box_scale, shift=vary.box_shift)
         crop_from_image = crop_matrix(scaled_box(box, rules.crop_scale), rules.size)
@@ -178,8 +185,9 @@ class GroupSource:
         templates = store.load(instance.obj_id, chosen.view_rows)
         vary = self.rules.augmentation
         if vary is not None and vary.inplane_deg > 0:
-            templates = _turned(templates, np.radians(rng.uniform(-vary.inplane_deg, vary.inplane_deg, len(templates))))
-        return _Group(templates, chosen.types, chosen.d_ref)
+            angles = np.radians(rng.uniform(-vary.inplane_deg, vary.inplane_deg, len(templates)))
+            templates = rotate_templates(templates, angles)
+        return _Group(templates, chosen.types, chosen.d_ref, chosen.cam_from_obj_mm)
 
 
 @dataclass(frozen=True)
@@ -195,26 +203,11 @@ class _Group:
     templates: TemplateSet
     types: Int64[np.ndarray, " s"]
     d_ref: Float[np.ndarray, "3"]
+    query_pose_mm: Float[np.ndarray, "4 4"]
+    """Of a symmetric object the copy that its positives lie near: what labels are made with."""
 
 
 def scaled_box(box_xyxy: Float[np.ndarray, "4"], scale: float) -> Float[np.ndarray, "4"]:
     """About its centre."""
     centre, half = (box_xyxy[:2] + box_xyxy[2:]) / 2, (box_xyxy[2:] - box_xyxy[:2]) / 2 * scale
     return np.concatenate([centre - half, centre + half])
-
-
-def _turned(templates: TemplateSet, angles: Float[np.ndarray, " v"]) -> TemplateSet:
-    turned = [
-        rotate_template_inplane(*view, angle)
-        for *view, angle in zip(
-            templates.rgb,
-            templates.mask,
-            templates.depth_mm,
-            templates.K,
-            templates.cam_from_obj_mm,
-            angles,
-            strict=True,
-        )
-    ]
-    rgb, mask, depth_mm, K, cam_from_obj_mm = (np.stack(column) for column in zip(*turned, strict=True))
-    return TemplateSet(templates.obj_id, templates.view_ids, rgb, mask, depth_mm, K, cam_from_obj_mm)

@@ -13,7 +13,7 @@ from posecore.errors import InputError
 from vpog.config.data import DataConfig, DatasetConfig
 from vpog.data.bop_scenes import BopScenes
 from vpog.data.groups import Dataset, GroupRules, GroupSource
-from vpog.data.megapose_shards import MegaPoseShards
+from vpog.data.megapose_shards import MegaPoseShards, read_obj_ids
 from vpog.data.records import ImageSource
 from vpog.data.shards import WebDatasetImages
 from vpog.data.template_set import TemplateSet
@@ -34,7 +34,7 @@ def open_dataset(config: DatasetConfig, size: int, cache_mb: int, folders: Seque
     models: Mapping[int, ModelInfo] = MeasuredModels(store)
     if config.models_info is not None:
         models = read_models_info(find_path(config.models_info, f"{config.name}: models_info", folders))
-    return Dataset(config.name, _images(config, folders), store, models)
+    return Dataset(config.name, open_images(config, folders), store, models)
 
 
 class MeasuredModels(Mapping[int, ModelInfo]):
@@ -65,7 +65,7 @@ def seen_points_mm(templates: TemplateSet, stride: int = 4) -> Float64[np.ndarra
     depth = templates.depth_mm[view, row, column].astype(np.float64)
     rays = np.linalg.solve(templates.K[view], np.stack([column, row, np.ones_like(row)], -1)[..., None])[..., 0]
     poses = templates.cam_from_obj_mm[view]
-    return np.einsum("nji,nj->ni", poses[:, :3, :3], rays * depth[:, None] - poses[:, :3, 3])
+    return np.asarray(np.einsum("nji,nj->ni", poses[:, :3, :3], rays * depth[:, None] - poses[:, :3, 3]))
 
 
 def info_of_points(points_mm: Float[np.ndarray, "n 3"]) -> ModelInfo:
@@ -106,12 +106,17 @@ def open_sources(
     return source, source.sample_weights()
 
 
-def _images(config: DatasetConfig, folders: Sequence[Path]) -> ImageSource:
+def open_images(config: DatasetConfig, folders: Sequence[Path] = ()) -> ImageSource:
+    """The pictures alone."""
     if config.kind == "bop":
         return BopScenes(find_path(Path(config.images), f"{config.name}: images", folders), dataset=config.name)
     shards = find_shards(_found_shards(config.images, folders))
     if config.kind == "megapose":
-        return MegaPoseShards(shards, dataset=config.name, skip_broken=config.skip_broken)
+        numbers = config.object_numbers
+        obj_ids = (
+            None if numbers is None else read_obj_ids(find_path(numbers, f"{config.name}: object_numbers", folders))
+        )
+        return MegaPoseShards(shards, dataset=config.name, obj_ids=obj_ids, skip_broken=config.skip_broken)
     return WebDatasetImages(shards, dataset=config.name, skip_broken=config.skip_broken)
 
 

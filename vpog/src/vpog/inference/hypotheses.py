@@ -151,7 +151,8 @@ def agreeing(found: Correspondences, poses: Poses, threshold_px: float) -> Bool[
     projected = points @ found.K.mT
     pixels = projected[..., :2] / projected[..., 2:].clamp_min(1e-6)
     close = (pixels - found.pixels).norm(dim=-1) < threshold_px
-    return close & (projected[..., 2] > 0) & (found.weights > 0).any(-1)
+    agrees: Tensor = close & (projected[..., 2] > 0) & (found.weights > 0).any(-1)
+    return agrees
 
 
 def _hypotheses(

@@ -33,7 +33,7 @@ class KnownObject:
 def encode_templates(network: VpogNetwork, templates: TemplateSet, device: torch.device) -> Float[Tensor, "v p d"]:
     """What the encoder makes of each template; the same whatever query it is matched with later."""
     pictures = torch.from_numpy(np.ascontiguousarray(templates.rgb.transpose(0, 3, 1, 2)))
-    parts = [network.encode(part.to(device) / 255) for part in pictures.split(ENCODED_AT_ONCE)]
+    parts = [network.encode(part.to(device) / 255) for part in torch.split(pictures, ENCODED_AT_ONCE)]
     return torch.cat(parts)
 
 

@@ -58,7 +58,7 @@ def score_views(
     flat = groups.reshape(-1, size)
     real = (flat >= 0).all(-1).nonzero()[:, 0]
     scores = query_tokens.new_full((len(flat), size), -torch.inf, dtype=torch.float32)
-    for part in real.split(max(1, views_at_once // size)):
+    for part in torch.split(real, max(1, views_at_once // size)):
         matching = match_groups(network, query_tokens[queries[part]], bank, flat[part])
         scores[part] = patch_matches(matching.logits, is_object[queries[part]]).score
     return scores.reshape(count, num_groups, size)

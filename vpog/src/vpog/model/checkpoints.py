@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from posecore.errors import InputError
-from posecore.training.weights import load_weights
+from posecore.weights import load_weights
 from vpog.model.croco_decoder import CrocoDecoder
 from vpog.model.croco_encoder import CrocoEncoder
 from vpog.model.weight_files import read_torch_file

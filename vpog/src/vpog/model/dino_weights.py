@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from posecore.errors import InputError
-from posecore.training.weights import load_weights
+from posecore.weights import load_weights
 from vpog.config.model import DinoEncoderConfig
 from vpog.model.dino_encoder import DinoEncoder
 from vpog.model.weight_files import read_tensors

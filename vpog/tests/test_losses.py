@@ -1,5 +1,7 @@
 """Loss terms: reference values, minima at the truth, gradients, and sums that add up over parts of a batch."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +113,21 @@ def test_confidence_where_nothing_is_seen_is_taught_away():
     invisible_term(dense_of(torch.zeros(1, 2, 2, 2), scale), visible).mean().backward()
     assert scale.grad[visible].abs().max() == 0
     assert (scale.grad[~visible] < 0).all()
+
+
+@pytest.mark.parametrize("kind", ["l1", "huber", "smooth_l1"])
+def test_the_centre_term_is_least_at_the_truth_and_its_gradient_leads_there(kind):
+    generator = torch.Generator().manual_seed(2)
+    target = torch.randn(6, 2, generator=generator)
+    weight = torch.tensor([1.0, 1, 0, 1, 0.5, 1])
+    prediction = (target + torch.randn(6, 2, generator=generator)).requires_grad_()
+    known = torch.where(weight[:, None] > 0, target, torch.nan)
+    loss = centre_term(prediction, known, weight, kind, 0.5).mean()
+    loss.backward()
+    assert centre_term(target, known, weight, kind, 0.5).mean() == 0
+    assert loss > 0
+    assert ((prediction.grad * (prediction - target))[weight > 0] > 0).all()
+    assert prediction.grad[2].abs().max() == 0
 
 
 def test_right_answers_cost_least_and_background_nothing():
@@ -416,6 +433,27 @@ def test_the_running_scale_moves_once_a_step_by_the_mean_of_all_micro_batches():
     resumed = RunningScale(0.1)
     resumed.load_state_dict(whole.state_dict())
     assert resumed.add(scales, 3) == whole.add(scales, 3)
+
+
+ONE_OF_TWO = """
+import sys, torch
+from vpog.losses.running_scale import RunningScale
+rank, store = int(sys.argv[1]), sys.argv[2]
+torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+running, scales = RunningScale(0.1), torch.tensor([[2.0, 4.0], [6.0, 8.0]])
+print([running.add(scales[rank : rank + 1] + step, step).item() for step in range(3)])
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.ddp
+def test_two_processes_share_one_running_scale(tmp_path):
+    commands = [[sys.executable, "-c", ONE_OF_TWO, str(rank), str(tmp_path / "store")] for rank in (0, 1)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    answers = [process.communicate(timeout=120)[0].splitlines()[-1] for process in processes]
+    alone, scales = RunningScale(0.1), torch.tensor([[2.0, 4.0], [6.0, 8.0]])
+    wanted = [alone.add(scales + step, step).item() for step in range(3)]
+    assert answers == [str(wanted), str(wanted)]
 
 
 def test_a_model_has_one_running_scale():

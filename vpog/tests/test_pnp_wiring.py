@@ -147,3 +147,13 @@ def test_a_stride_that_leaves_no_point_of_a_patch_is_refused(scene):
         wired(scene, WiringSettings(512, 40))
     with pytest.raises(ValueError, match=r"max_points 8 must hold at least one patch"):
         wired(scene, WiringSettings(8, 4))
+
+
+def test_weights_can_be_the_confidences_themselves_and_doubtful_pixels_left_out(scene):
+    raw = wired(scene, WiringSettings(normalised=False)).weights
+    shares = wired(scene).weights
+    torch.testing.assert_close(raw / raw.sum(1, keepdim=True) * scene["pnp_scale"][:, None], shares)
+    assert raw[0, :, 0].max() <= 2.0 / 0.1
+    sure = wired(scene, WiringSettings(normalised=False, min_weight=2.0)).weights
+    torch.testing.assert_close(sure, torch.where(raw >= 2.0 * scene["pnp_scale"][:, None], raw, 0))
+    assert 0 < (sure > 0).sum() < (raw > 0).sum()

@@ -70,37 +70,30 @@ def linearise(
     correspondences: Correspondences, pose: Float[Tensor, "b 7"], delta: Float[Tensor, " b"], z_min: float
 ) -> Linearisation:
     """Residuals and Jacobian, both scaled by sqrt(rho'(s) / s) of their pair; differentiable, also in the weights."""
-    K, weights = correspondences.K, correspondences.weights
+    K, weights = correspondences.K, correspondences.weights.mT
     turned = quaternion_wxyz_to_matrix(pose[:, 3:]) @ correspondences.points_obj.mT
-    x, y, z = (turned + pose[:, :3, None]).unbind(-2)
-    depth = z.clamp_min(z_min)
-    horizontal, vertical = K[:, 0, :, None], K[:, 1, :, None]
-    u = (horizontal[:, 0] * x + horizontal[:, 1] * y + horizontal[:, 2] * z) / depth
-    v = (vertical[:, 0] * x + vertical[:, 1] * y + vertical[:, 2] * z) / depth
-    residual_x = (u - correspondences.pixels[..., 0]) * weights[..., 0]
-    residual_y = (v - correspondences.pixels[..., 1]) * weights[..., 1]
-    squared = residual_x.square() + residual_y.square()
-    bound = delta[:, None].square()
+    projected = K @ turned + K @ pose[:, :3, None]
+    depth = projected[:, 2:].clamp_min(z_min)
+    pixels = projected[:, :2] / depth
+    residual = (pixels - correspondences.pixels.mT) * weights
+    squared = residual.square().sum(1, keepdim=True)
+    bound = delta[:, None, None].square()
     length = _safe_root(squared, bound)
-    positive = delta[:, None].clamp_min(torch.finfo(length.dtype).tiny)  # the unused root of 0 has no gradient
+    positive = delta[:, None, None].clamp_min(torch.finfo(length.dtype).tiny)  # the unused root of 0 has no gradient
     robust = torch.where(squared <= bound, 1.0, (positive / length).sqrt())
-    seen = robust * (z >= z_min) / depth
-    rows = [
-        _jacobian_row(seen * weights[..., 0], horizontal, u, turned),
-        _jacobian_row(seen * weights[..., 1], vertical, v, turned),
-    ]
+    slope = weights * (robust * (projected[:, 2:] >= z_min) / depth)
     return Linearisation(
-        torch.cat([residual_x * robust, residual_y * robust], -1),
-        torch.cat(rows, -1),
-        torch.where(squared <= bound, squared / 2, delta[:, None] * length - bound / 2).sum(-1),
+        (residual * robust).flatten(1),
+        _jacobian_transposed(slope, K[:, :2], pixels, turned),
+        torch.where(squared <= bound, squared / 2, delta[:, None, None] * length - bound / 2).sum((1, 2)),
     )
 
 
-def _jacobian_row(scale: Tensor, row: Tensor, coordinate: Tensor, turned: Tensor) -> Tensor:
-    """d(pixel)/d(local coordinates), transposed: (b 6 n). d(X_cam)/d(dw) = [2 R x]_x, so the rotation's part is a x 2 R x."""
-    ax, ay, az = scale * row[:, 0], scale * row[:, 1], scale * (row[:, 2] - coordinate)
-    x, y, z = (2 * turned).unbind(-2)
-    return torch.stack([ax, ay, az, ay * z - az * y, az * x - ax * z, ax * y - ay * x], -2)
+def _jacobian_transposed(slope: Tensor, rows: Tensor, pixels: Tensor, turned: Tensor) -> Float[Tensor, "b 6 m"]:
+    """d(pixel)/d(translation) = a; d(X_cam)/d(dw) = [2 R x]_x, so that of the rotation is a x 2 R x. All x, then all y."""
+    ax, ay, az = slope * rows[..., :1], slope * rows[..., 1:2], slope * (rows[..., 2:] - pixels)
+    x, y, z = (2 * turned)[:, :, None].unbind(1)
+    return torch.stack([ax, ay, az, ay * z - az * y, az * x - ax * z, ax * y - ay * x], 1).flatten(2)
 
 
 def _safe_root(squared: Tensor, bound: Tensor) -> Tensor:

@@ -48,6 +48,10 @@ class RansacSettings:
 class WiringSettings:
     max_points: int = 512
     stride: int = 4
+    min_weight: float = 0.0
+    """Pixels of less confidence are padding."""
+    normalised: bool = True
+    """False: weights are the confidences themselves, not shares of their sum, so that hypotheses can be compared."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def sound(correspondences: Correspondences, min_points: int = 6) -> Sound:
     failure = failures(correspondences, min_points)
     keep = (used(correspondences) & (failure == Failure.NONE)[:, None])[..., None]
     eye = torch.eye(3, dtype=correspondences.K.dtype, device=correspondences.K.device)
-    has_camera = correspondences.K.isfinite().all(-1).all(-1)[:, None, None]
+    has_camera = correspondences.K.sum((-2, -1), keepdim=True).isfinite()
     return Sound(
         Correspondences(
             torch.where(keep, correspondences.points_obj, 0),
@@ -42,9 +42,9 @@ def sound(correspondences: Correspondences, min_points: int = 6) -> Sound:
 def failures(correspondences: Correspondences, min_points: int) -> Int64[Tensor, " b"]:
     """A `Failure` for each object, judged by its pairs alone."""
     is_used = used(correspondences)
-    given = torch.cat([correspondences.points_obj, correspondences.pixels], -1).isfinite().all(-1)
-    is_finite = (given | ~is_used).all(-1) & correspondences.weights.isfinite().all(-1).all(-1)
-    is_finite &= correspondences.K.isfinite().all(-1).all(-1)
+    given = (correspondences.points_obj.sum(-1) + correspondences.pixels.sum(-1)).isfinite()
+    is_finite = (given | ~is_used).all(-1) & correspondences.weights.sum((-2, -1)).isfinite()
+    is_finite &= correspondences.K.sum((-2, -1)).isfinite()
     points = torch.where((is_used & given)[..., None], correspondences.points_obj, 0)
     failure = torch.zeros_like(is_finite, dtype=torch.int64)
     failure = torch.where(_on_a_line(points, is_used), int(Failure.DEGENERATE), failure)
@@ -62,10 +62,10 @@ def usable_start(start: Float[Tensor, "b 7"]) -> tuple[Float[Tensor, "b 7"], Int
 
 def _on_a_line(points: Tensor, is_used: Tensor) -> Tensor:
     """By the principal minors of the scatter: their sum is that of the products of two eigenvalues."""
-    weigh = is_used.double()[..., None]
-    spread = (
-        points.double() - (points.double() * weigh).sum(1, keepdim=True) / weigh.sum(1, keepdim=True).clamp_min(1)
-    ) * weigh
+    weigh = is_used.double()[:, None]
+    points = points.double()
+    centre = weigh @ points / weigh.sum(-1, keepdim=True).clamp_min(1)
+    spread = (points - centre) * weigh.mT
     scatter = spread.mT @ spread
     diagonal = scatter.diagonal(dim1=-2, dim2=-1)
     pairs = scatter.square().triu(1).sum((-2, -1))

@@ -12,6 +12,8 @@ from vpog.pnp.settings import LmSettings, StartSettings
 from vpog.pnp.soundness import sound
 
 POINT_STREAM, ROTATION_STREAM = 7101, 7102
+POSES_AT_ONCE = 8
+"""Whose costs are computed together: 64 at once take five times as long on a CPU, where they leave the cache."""
 MIN_SPREAD = 1e-9
 """Of normalised pixels that all lie in one place: they say nothing of the distance."""
 
@@ -37,7 +39,8 @@ def random_sample_start(
         poses = solve_lm(few, first, coarse).pose.reshape(-1, start.num_proposals, 7)
         is_pose = poses.isfinite().all(-1)
         delta = adaptive_delta(given, settings.relative_delta)
-        costs = pose_costs(given, torch.where(is_pose[..., None], poses, 1), delta, settings.z_min)
+        blocks = torch.split(torch.where(is_pose[..., None], poses, 1), POSES_AT_ONCE, 1)
+        costs = torch.cat([pose_costs(given, block, delta, settings.z_min) for block in blocks], 1)
         best = torch.where(is_pose, costs, torch.inf).argmin(-1)
         return poses[torch.arange(len(best), device=best.device), best].to(correspondences.points_obj.dtype)
 

@@ -33,8 +33,9 @@ def matched_correspondences(
 ) -> Correspondences:
     """Points of the object from templates' depth, pixels of the query from the flow, weights from its scale.
 
-    Weights are the softmax of log w over an object's points, times `pnp_scale`. Of each object the patches with the
-    highest score are taken, and of each patch every `stride`-th pixel. Pixels without depth are padding.
+    Weights are the softmax of log w over an object's points (or w itself, see the settings), times `pnp_scale`. Of each
+    object the patches with the highest score are taken, and of each patch every `stride`-th pixel. Pixels without depth
+    are padding.
 
     Args:
         pairs: Sample, template, query patch, template patch, in any order.
@@ -45,18 +46,19 @@ def matched_correspondences(
     capacity = patches_per_object(size, settings)
     slot = _slots(pairs[:, 0], pair_scores, b, capacity)
     offsets = torch.arange(settings.stride // 2, size, settings.stride, device=pairs.device)
-    flow, scale_weight = (values[:, offsets][:, :, offsets].flatten(1, 2) for values in (dense.flow, dense.weight))
+    flow, confidence = (values[:, offsets][:, :, offsets].flatten(1, 2) for values in (dense.flow, dense.weight))
     points, has_depth = _template_points(pairs, templates, size, offsets)
     points = points / unit_mm[pairs[:, 0], None, None]
     columns = templates.depth_mm.shape[-1] // size
     pixels = patch_centres(pairs[:, 2], columns, size)[:, None] + size * flow
-    log_weight = torch.where(has_depth, scale_weight, 1.0).log()
+    is_point = has_depth & ~(confidence < settings.min_weight)  # one that is not a number must show
+    log_weight = torch.where(is_point, torch.where(is_point, confidence, 1.0).log(), -torch.inf)[..., None]
     points, pixels = (
         _into_slots(values, slot, b * capacity).reshape(b, -1, values.shape[-1]) for values in (points, pixels)
     )
-    shared = torch.where(has_depth, log_weight, -torch.inf)[..., None]
-    log_weight = _into_slots(shared, slot, b * capacity, -torch.inf).reshape(b, -1)
-    return Correspondences(points, pixels, _shares(log_weight)[..., None] * pnp_scale[:, None], query_K)
+    log_weight = _into_slots(log_weight, slot, b * capacity, -torch.inf).reshape(b, -1)
+    weights = _shares(log_weight) if settings.normalised else log_weight.exp()
+    return Correspondences(points, pixels, weights[..., None] * pnp_scale[:, None], query_K)
 
 
 def patches_per_object(patch_size: int, settings: WiringSettings) -> int:

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from posecore.data.structure import map_tensors
 from posecore.training.precision import Autocast
 from vpog.config.model import ModelConfig
 from vpog.model.build import build_network
@@ -98,6 +100,18 @@ def test_without_any_matched_pair_training_goes_on(variant: str) -> None:
     assert out.dense.flow.shape == (0, 16, 16, 2)
     gradients = [value.grad for value in net.flow.parameters()]
     assert all(gradient is not None and not gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("variant", ["s2rope", "rope2d", "rotation_block", "croco_cross"])
+@torch.no_grad()
+def test_nothing_is_made_on_another_device_than_the_inputs(variant: str) -> None:
+    """Fake tensors of a device compute nothing, need no such device, and refuse tensors of others."""
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            net = network(variant)
+        group = map_tensors(lambda tensor: tensor.to("cuda"), inputs())
+        out = net(group, some_pairs().to("cuda"))
+    assert {tensor.device.type for tensor in (out.matching.logits, out.matching.pnp_scale, out.dense.flow)} == {"cuda"}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,6 +1,9 @@
 """The network of a configuration."""
 
+from pathlib import Path
+
 from vpog.config.model import (
+    CrocoCrossDecoderConfig,
     CrocoEncoderConfig,
     DinoEncoderConfig,
     JointDecoderConfig,
@@ -8,7 +11,8 @@ from vpog.config.model import (
     Rope2dConfig,
     S2RopeConfig,
 )
-from vpog.model.checkpoints import check_file_size, load_croco_decoder, load_croco_encoder, read_croco
+from vpog.model.checkpoints import check_file_size, load_croco, read_croco
+from vpog.model.croco_decoder import CrocoDecoder
 from vpog.model.croco_encoder import CrocoEncoder
 from vpog.model.cross_decoder import CrossDecoder
 from vpog.model.encoder import Encoder
@@ -63,13 +67,16 @@ def _positions(config: JointDecoderConfig) -> TemplatePositions:
 
 
 def _load_croco(config: ModelConfig, encoder: Encoder, decoder: GroupDecoder) -> None:
-    for_encoder = config.encoder.weights if isinstance(config.encoder, CrocoEncoderConfig) else None
-    for_decoder = None if isinstance(config.decoder, JointDecoderConfig) else config.decoder.weights
-    if for_encoder is not None:
-        assert isinstance(encoder, CrocoEncoder)
-        check_file_size(for_encoder, [encoder], "model.encoder.weights")
-        load_croco_encoder(encoder, read_croco(for_encoder, "model.encoder.weights"))
-    if for_decoder is not None:
-        assert isinstance(decoder, CrossDecoder)
-        check_file_size(for_decoder, [decoder.croco], "model.decoder.weights")
-        load_croco_decoder(decoder.croco, read_croco(for_decoder, "model.decoder.weights"))
+    """A file that both parts name is read once: it is up to 1.7 GB."""
+    wanted: dict[Path, list[CrocoEncoder | CrocoDecoder]] = {}
+    for part, module in ((config.encoder, encoder), (config.decoder, decoder)):
+        if isinstance(part, CrocoEncoderConfig | CrocoCrossDecoderConfig) and part.weights is not None:
+            croco = module.croco if isinstance(module, CrossDecoder) else module
+            assert isinstance(croco, CrocoEncoder | CrocoDecoder)
+            wanted.setdefault(part.weights, []).append(croco)
+    for path, modules in wanted.items():
+        field = f"model.{'encoder' if isinstance(modules[0], CrocoEncoder) else 'decoder'}.weights"
+        check_file_size(path, modules, field)
+        checkpoint = read_croco(path, field)
+        for croco in modules:
+            load_croco(croco, checkpoint)

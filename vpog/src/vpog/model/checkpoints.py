@@ -65,16 +65,23 @@ def read_croco(path: Path, field: str = "model.encoder.weights") -> CrocoCheckpo
     return checkpoint
 
 
-def load_croco_encoder(encoder: CrocoEncoder, checkpoint: CrocoCheckpoint) -> None:
-    """Raises InputError where the file's encoder is another than the configuration's."""
-    _check_heads(checkpoint, "enc_num_heads", encoder.enc_blocks[0], "model.encoder.heads")
-    load_weights(encoder, checkpoint.part(ENCODER_PARTS), f"{checkpoint.path} (encoder)")
+def load_croco(module: CrocoEncoder | CrocoDecoder, checkpoint: CrocoCheckpoint) -> None:
+    """Give an encoder or a decoder the file's weights.
 
-
-def load_croco_decoder(decoder: CrocoDecoder, checkpoint: CrocoCheckpoint) -> None:
-    """Raises InputError where the file's decoder is another than the configuration's."""
-    _check_heads(checkpoint, "dec_num_heads", decoder.dec_blocks[0], "model.decoder.heads")
-    load_weights(decoder, checkpoint.part(DECODER_PARTS), f"{checkpoint.path} (decoder)")
+    Raises:
+        InputError: The file's is another than the configuration's; each entry that is missing, left over or of another
+            shape is named, and the number of heads, which shows in no shape.
+    """
+    if isinstance(module, CrocoEncoder):
+        part, heads, names = "encoder", "enc_num_heads", ENCODER_PARTS
+    else:
+        part, heads, names = "decoder", "dec_num_heads", DECODER_PARTS
+    if checkpoint.setting(heads) != module.num_heads:
+        raise InputError(
+            f"{checkpoint.path}: croco_kwargs.{heads} {checkpoint.setting(heads)}: model.{part}.heads is "
+            f"{module.num_heads}; they should be equal"
+        )
+    load_weights(module, checkpoint.part(names), f"{checkpoint.path} ({part})")
 
 
 def check_file_size(path: Path, modules: Iterable[nn.Module], field: str) -> None:
@@ -107,10 +114,3 @@ def _check(checkpoint: CrocoCheckpoint) -> None:
             problems.append(f"{checkpoint.path}: croco_kwargs.{name} {checkpoint.setting(name)!r}: should be {right!r}")
     if problems:
         raise InputError(problems)
-
-
-def _check_heads(checkpoint: CrocoCheckpoint, name: str, block: nn.Module, field: str) -> None:
-    """The number of heads shows in no shape."""
-    stored, own = checkpoint.setting(name), block.attn.num_heads  # type: ignore[union-attr]
-    if stored != own:
-        raise InputError(f"{checkpoint.path}: croco_kwargs.{name} {stored}: {field} is {own}; they should be equal")

@@ -32,7 +32,7 @@ class DecoderBlock(nn.Module):
 class CrocoDecoder(nn.Module):
     def __init__(self, encoder_dim: int, dim: int, depth: int, num_heads: int) -> None:
         super().__init__()
-        self.width, self.head_dim = dim, dim // num_heads
+        self.width, self.num_heads, self.head_dim = dim, num_heads, dim // num_heads
         self.decoder_embed = nn.Linear(encoder_dim, dim)
         self.dec_blocks = nn.ModuleList(DecoderBlock(dim, num_heads) for _ in range(depth))
         self.dec_norm = nn.LayerNorm(dim, NORM_EPS)

@@ -38,7 +38,7 @@ class CrocoEncoder(Encoder):
         self, dim: int, depth: int, num_heads: int, patch_size: int, stem: Literal["patch", "conv"] = "patch"
     ) -> None:
         super().__init__(dim, patch_size)
-        self.head_dim = dim // num_heads
+        self.num_heads, self.head_dim = num_heads, dim // num_heads
         self.patch_embed = (PatchEmbedding if stem == "patch" else ConvolutionalStem)(patch_size, dim)
         self.enc_blocks = nn.ModuleList(EncoderBlock(dim, num_heads) for _ in range(depth))
         self.enc_norm = nn.LayerNorm(dim, NORM_EPS)

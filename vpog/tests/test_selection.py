@@ -113,7 +113,7 @@ def test_off_the_axis_the_nearest_view_is_the_one_that_the_camera_stands_at():
 
 @given(seed=SEEDS)
 def test_views_drawn_within_the_range_are_within_it_distinct_and_begin_with_the_nearest(seed):
-    rules = SelectionRules(mode="random_within_range", range_deg=40, num_positive=5, num_negative=3)
+    rules = SelectionRules(mode="random_within_range", range_deg=40.0, num_positive=5, num_negative=3)
     query = random_poses(1, seed)
     group = select_templates(query[0], VIEWS, rules, np.random.default_rng(seed))
     directions = VIEWS.directions[group.view_rows]
@@ -127,7 +127,7 @@ def test_views_drawn_within_the_range_are_within_it_distinct_and_begin_with_the_
 
 
 def test_draws_within_the_range_and_of_negatives_are_uniform():
-    rules = SelectionRules(mode="random_within_range", range_deg=33, num_positive=2, num_negative=1)
+    rules = SelectionRules(mode="random_within_range", range_deg=33.0, num_positive=2, num_negative=1)
     query = poses(view_rotations(1)[40:41])
     repeats = 4000
     groups = select_batch(np.repeat(query, repeats, axis=0), VIEWS, rules, generators(repeats))
@@ -142,7 +142,7 @@ def test_draws_within_the_range_and_of_negatives_are_uniform():
 
 
 def test_with_too_few_views_in_the_range_the_nearest_are_taken_and_told():
-    rules = SelectionRules(mode="random_within_range", range_deg=5)
+    rules = SelectionRules(mode="random_within_range", range_deg=5.0)
     query = random_poses(3, 3)
     fallen = select_batch(query, VIEWS, rules, generators(3))
     nearest = select_batch(query, VIEWS, SelectionRules(), generators(3))
@@ -196,7 +196,7 @@ def test_negatives_are_far_from_every_copy_and_positives_fit_one_equivalent_pose
     motions = np.concatenate([np.eye(4)[None], np.diag([-1.0, -1.0, 1.0, 1.0])[None]])
     query = random_poses(1, seed)[0]
     group = select_templates(
-        query, VIEWS, SelectionRules(min_negative_angle_deg=60), np.random.default_rng(seed), motions
+        query, VIEWS, SelectionRules(min_negative_angle_deg=60.0), np.random.default_rng(seed), motions
     )
     copies = direction_of(query @ motions)
     if not group.negatives_fell_back:

@@ -111,4 +111,4 @@ def test_meshes_without_area_and_tolerances_of_nothing_are_told():
     with pytest.raises(InputError, match="no area"):
         detect_symmetry(flat)
     with pytest.raises(InputError, match="must be above 0"):
-        detect_symmetry(mesh_of(ASYMMETRIC), tolerance=0)
+        detect_symmetry(mesh_of(ASYMMETRIC), tolerance=0.0)

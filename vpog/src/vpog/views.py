@@ -39,11 +39,7 @@ def view_directions(level: Level) -> Float64[np.ndarray, "v 3"]:
 def view_subset(level: Level, distribution: Distribution = "all") -> Int64[np.ndarray, " n"]:
     """View ids that a distribution keeps, ascending."""
     directions = view_directions(level)
-    if distribution == "all":
-        return np.arange(len(directions))
-    if distribution == "upper":
-        return np.flatnonzero(directions[:, 2] >= 0)
-    raise InputError(f"templates.distribution: is {distribution!r}; there are all and upper")
+    return np.flatnonzero(directions[:, 2] >= 0) if distribution == "upper" else np.arange(len(directions))
 
 
 def view_rotations(level: Level, distribution: Distribution = "all") -> Float64[np.ndarray, "v 3 3"]:
@@ -75,8 +71,6 @@ def direction_of(
     poses = np.asarray(cam_from_obj_mm, dtype=np.float64)
     if rule == "optical_axis":
         return -poses[..., 2, :3]
-    if rule != "camera_centre":
-        raise InputError(f"query_direction: is {rule!r}; there are camera_centre and optical_axis")
     towards = -(np.swapaxes(poses[..., :3, :3], -1, -2) @ poses[..., :3, 3:])[..., 0]
     length = np.linalg.norm(towards, axis=-1, keepdims=True)
     if not (length > 0).all():

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from posecore.data.crops import crop_and_resize
 from posecore.errors import InputError
 
-Picture = TypeVar("Picture", bound=np.ndarray[Any, Any])
+Picture = TypeVar("Picture", bound=np.ndarray[Any, np.dtype[Any]])
 
 
 def crop_rgb(

@@ -13,7 +13,7 @@ from posecore.rendering import Light
 from vpog.objects import rendering
 from vpog.objects.creases import split_at_creases
 from vpog.objects.mesh import Mesh, MeshTexture
-from vpog.objects.rendering import Z_NEAR_MM, render, render_scene
+from vpog.objects.rendering import Z_NEAR_MM, render, render_depth, render_scene
 
 SIZE = (60, 80)
 K = np.array([[100.0, 0.0, 40.0], [0.0, 100.0, 30.0], [0.0, 0.0, 1.0]])
@@ -63,6 +63,7 @@ def test_depth_and_mask_of_a_turned_box_are_where_the_rays_hit_it(seed: int) -> 
     np.testing.assert_allclose(drawn.depth_mm[0][both], expected[both], rtol=1e-4)
     assert (drawn.mask[0] != (expected > 0)).sum() <= 1  # a ray along an edge
     np.testing.assert_array_equal(drawn.depth_mm > 0, drawn.mask)
+    np.testing.assert_array_equal(render_depth(box(), placed[None], K[None], SIZE), drawn.depth_mm)
     assert not drawn.rgb[~drawn.mask].any()
 
 

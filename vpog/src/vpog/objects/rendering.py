@@ -85,20 +85,30 @@ def render(
     Raises:
         InputError: A mesh without faces or with numbers that are not finite.
     """
-    surface = surface_of(mesh, torch.device(device))
-    poses, cameras = cam_from_obj_mm.astype(np.float64), K.astype(np.float64)
     height, width = size_hw
     pictures = Rendering(
-        np.zeros((len(poses), height, width, 3), np.uint8),
-        np.zeros((len(poses), height, width), np.float32),
-        np.zeros((len(poses), height, width), bool),
+        np.zeros((len(cam_from_obj_mm), height, width, 3), np.uint8),
+        np.zeros((len(cam_from_obj_mm), height, width), np.float32),
+        np.zeros((len(cam_from_obj_mm), height, width), bool),
     )
-    step = max(1, CORNERS_AT_ONCE // len(surface.vertices_mm))
-    for first in range(0, len(poses), step):
-        chosen = slice(first, first + step)
-        vertices = surface.vertices_mm @ poses[chosen, :3, :3].transpose(0, 2, 1) + poses[chosen, None, :3, 3]
-        _draw_chunk(surface, vertices, cameras[chosen], light, backend, _part(pictures, chosen))
+    canvas = _Canvas(pictures.depth_mm, pictures.mask, pictures.rgb)
+    _draw_all(surface_of(mesh, torch.device(device)), cam_from_obj_mm, K, canvas, light, backend)
     return pictures
+
+
+def render_depth(
+    mesh: Mesh,
+    cam_from_obj_mm: Float[np.ndarray, "b 4 4"],
+    K: Float[np.ndarray, "b 3 3"],
+    size_hw: tuple[int, int],
+    *,
+    device: str | torch.device = "cpu",
+    backend: Backend = "warp",
+) -> Float32[np.ndarray, "b h w"]:
+    """The depth of `render` alone, in mm, 0 outside the object: without shading it takes half of the time."""
+    canvas = _Canvas(np.zeros((len(cam_from_obj_mm), *size_hw), np.float32))
+    _draw_all(surface_of(mesh, torch.device(device)), cam_from_obj_mm, K, canvas, None, backend)
+    return canvas.depth_mm
 
 
 def render_scene(
@@ -129,23 +139,61 @@ def render_scene(
     return SceneRendering(rgb, np.where(ids >= 0, nearest, np.float32(0)), ids, masks)
 
 
+@dataclass(frozen=True)
+class _Canvas:
+    """What is drawn into: what is None is not drawn."""
+
+    depth_mm: Float32[np.ndarray, "b h w"]
+    mask: Bool[np.ndarray, "b h w"] | None = None
+    rgb: UInt8[np.ndarray, "b h w 3"] | None = None
+
+    def part(self, poses: slice, rows: slice = slice(None), columns: slice = slice(None)) -> "_Canvas":
+        where = poses, rows, columns
+        mask, rgb = (None if plane is None else plane[where] for plane in (self.mask, self.rgb))
+        return _Canvas(self.depth_mm[where], mask, rgb)
+
+
+def _draw_all(
+    surface: Surface,
+    cam_from_obj_mm: Float[np.ndarray, "b 4 4"],
+    K: Float[np.ndarray, "b 3 3"],
+    canvas: _Canvas,
+    light: Light | None,
+    backend: Backend,
+) -> None:
+    poses, cameras = cam_from_obj_mm.astype(np.float64), K.astype(np.float64)
+    step = max(1, CORNERS_AT_ONCE // len(surface.vertices_mm))
+    for first in range(0, len(poses), step):
+        chosen = slice(first, first + step)
+        vertices = surface.vertices_mm @ poses[chosen, :3, :3].transpose(0, 2, 1) + poses[chosen, None, :3, 3]
+        _draw_chunk(surface, vertices, cameras[chosen], canvas.part(chosen), light, backend)
+
+
 def _draw_chunk(
     surface: Surface,
     vertices_cam: Float64[np.ndarray, "b v 3"],
     K: Float64[np.ndarray, "b 3 3"],
+    canvas: _Canvas,
     light: Light | None,
     backend: Backend,
-    into: Rendering,
 ) -> None:
-    size_hw = (into.mask.shape[1], into.mask.shape[2])
+    size_hw = (canvas.depth_mm.shape[1], canvas.depth_mm.shape[2])
     windows = [window_of(vertices, camera, size_hw) for vertices, camera in zip(vertices_cam, K, strict=True)]
     first = 0
     while first < len(windows):
         last, window = _grow(windows, first, PIXELS_AT_ONCE[surface.faces.device.type])
         if min(window.size) > 0:
             chosen = slice(first, last)
-            _draw(surface, vertices_cam[chosen], K[chosen], window, light, backend, _part(into, chosen))
+            part = canvas.part(chosen, slice(window.top, window.bottom), slice(window.left, window.right))
+            _draw(surface, vertices_cam[chosen], _shifted(K[chosen], window), part, light, backend)
         first = last
+
+
+def _shifted(K: Float64[np.ndarray, "b 3 3"], window: Window) -> Float64[np.ndarray, "b 3 3"]:
+    """Of the pictures that begin at the window's corner."""
+    moved = K.copy()
+    moved[:, :2] -= np.array([window.left, window.top], np.float64)[:, None] * K[:, 2:]
+    return moved
 
 
 def _grow(windows: list[Window], first: int, limit: int) -> tuple[int, Window]:
@@ -184,24 +232,24 @@ def _draw(
     surface: Surface,
     vertices_cam: Float64[np.ndarray, "b v 3"],
     K: Float64[np.ndarray, "b 3 3"],
-    window: Window,
+    canvas: _Canvas,
     light: Light | None,
     backend: Backend,
-    into: Rendering,
 ) -> None:
     device = surface.faces.device
-    shifted = K.copy()
-    shifted[:, :2] -= np.array([window.left, window.top], np.float64)[:, None] * K[:, 2:]
     vertices = torch.from_numpy(vertices_cam.astype(np.float32)).to(device)
-    cameras = torch.from_numpy(shifted.astype(np.float32)).to(device)
-    raster = rasterize(vertices, surface.faces, cameras, window.size, backend, z_near=Z_NEAR_MM)
-    mask, rows, columns = raster.face_ids >= 0, slice(window.top, window.bottom), slice(window.left, window.right)
-    into.depth_mm[:, rows, columns] = torch.where(mask, raster.depth, 0).cpu().numpy()
-    into.mask[:, rows, columns] = mask.cpu().numpy()
+    cameras = torch.from_numpy(K.astype(np.float32)).to(device)
+    size = (canvas.depth_mm.shape[1], canvas.depth_mm.shape[2])
+    raster = rasterize(vertices, surface.faces, cameras, size, backend, z_near=Z_NEAR_MM)
+    mask = raster.face_ids >= 0
+    canvas.depth_mm[:] = torch.where(mask, raster.depth, 0).cpu().numpy()
+    if canvas.mask is None or canvas.rgb is None:
+        return
+    canvas.mask[:] = mask.cpu().numpy()
     for place in range(len(vertices)):
         chosen = slice(place, place + 1)
         lit = _lit(surface, Raster(*(part[chosen] for part in raster)), vertices[chosen], mask[chosen], light)
-        into.rgb[place, rows, columns][into.mask[place, rows, columns]] = lit.cpu().numpy()
+        canvas.rgb[place][canvas.mask[place]] = lit.cpu().numpy()
 
 
 def _lit(
@@ -217,8 +265,4 @@ def _lit(
     return (rgb[0, 0] * 255).round().to(torch.uint8)
 
 
-def _part(pictures: Rendering, chosen: slice) -> Rendering:
-    return Rendering(pictures.rgb[chosen], pictures.depth_mm[chosen], pictures.mask[chosen])
-
-
-__all__ = ["Light", "Rendering", "SceneRendering", "Window", "render", "render_scene", "window_of"]
+__all__ = ["Light", "Rendering", "SceneRendering", "Window", "render", "render_depth", "render_scene", "window_of"]

@@ -7,11 +7,9 @@ if TYPE_CHECKING:
     from vpog.templates.description import describe_templates
     from vpog.templates.onboarding import (
         load_templates,
-        onboard,
         save_templates,
         templates_key,
         templates_of_mesh,
-        views_of_set,
     )
     from vpog.templates.store import TemplateStore
     from vpog.templates.writing import Rendered, render_templates
@@ -19,11 +17,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "describe_templates": "description",
     "load_templates": "onboarding",
-    "onboard": "onboarding",
     "save_templates": "onboarding",
     "templates_key": "onboarding",
     "templates_of_mesh": "onboarding",
-    "views_of_set": "onboarding",
     "TemplateStore": "store",
     "Rendered": "writing",
     "render_templates": "writing",
@@ -34,12 +30,10 @@ __all__ = [
     "TemplateStore",
     "describe_templates",
     "load_templates",
-    "onboard",
     "render_templates",
     "save_templates",
     "templates_key",
     "templates_of_mesh",
-    "views_of_set",
 ]
 
 

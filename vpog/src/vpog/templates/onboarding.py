@@ -11,7 +11,7 @@ import numpy as np
 
 from posecore.errors import InputError
 from posecore.rendering import Backend
-from vpog.data.template_set import TemplateSet, TemplateViews
+from vpog.data.template_set import TemplateSet
 from vpog.objects.mesh import Mesh, mesh_hash
 from vpog.templates.camera import TEMPLATE_K, TEMPLATE_SIZE_HW, fit_distance_mm, template_poses
 from vpog.templates.cutting import CutView, cut_view
@@ -68,12 +68,6 @@ def templates_of_mesh(
     )
 
 
-def views_of_set(templates: TemplateSet) -> TemplateViews:
-    """Where the templates of a set look from, row by row; all of them are valid."""
-    poses = templates.cam_from_obj_mm
-    return TemplateViews(templates.obj_id, poses, -poses[:, 2, :3], np.ones(len(poses), bool))
-
-
 def templates_key(mesh: Mesh, level: Level = 1, size: int = 224, distribution: Distribution = "all") -> str:
     """SHA-256 of all that `templates_of_mesh` depends on."""
     plan = [RENDERER, mesh_hash(mesh), level, size, distribution]
@@ -108,25 +102,3 @@ def load_templates(path: Path, key: str | None = None) -> TemplateSet:
         raise InputError(f"{path}: key: is {found[:12]}..., needed is {key[:12]}...: made of another mesh or settings")
     values["obj_id"] = int(values["obj_id"])
     return TemplateSet(**values)
-
-
-def onboard(
-    mesh: Mesh,
-    obj_id: int,
-    cache: Path | None = None,
-    *,
-    level: Level = 1,
-    size: int = 224,
-    distribution: Distribution = "all",
-    device: str = "cpu",
-    backend: Backend = "warp",
-) -> TemplateSet:
-    """`templates_of_mesh`, kept in the folder `cache` under the name of its key: drawn once per mesh and settings."""
-    path = None if cache is None else Path(cache) / f"{templates_key(mesh, level, size, distribution)}.npz"
-    if path is not None and path.is_file():
-        kept = load_templates(path, path.stem)
-        return TemplateSet(obj_id, *(getattr(kept, field.name) for field in fields(kept)[1:]))
-    made = templates_of_mesh(mesh, obj_id, level, size, distribution=distribution, device=device, backend=backend)
-    if path is not None:
-        save_templates(path, made, path.stem)
-    return made

@@ -5,7 +5,6 @@ from vpog.metrics.report import Report, TargetTable, mean_over_datasets
 from vpog.metrics.score import score_estimates
 from vpog.metrics.settings import ScoreSettings
 from vpog.metrics.tables import report_to_json, report_to_markdown, write_report
-from vpog.metrics.vsd_scenes import mesh_depths
 
 __all__ = [
     "EvaluationModel",
@@ -13,7 +12,6 @@ __all__ = [
     "ScoreSettings",
     "TargetTable",
     "mean_over_datasets",
-    "mesh_depths",
     "report_to_json",
     "report_to_markdown",
     "score_estimates",

@@ -19,7 +19,7 @@ from vpog.metrics.report import Report, TargetTable, by_object, by_visibility, s
 from vpog.metrics.settings import PIXELS, REFERENCE_WIDTH_PX, SHARES, ScoreSettings
 from vpog.metrics.truths import Pictures, Truths, read_truths, visible_targets
 from vpog.metrics.vsd import DepthRenderer
-from vpog.metrics.vsd_scenes import vsd_of_pairs
+from vpog.metrics.vsd_pairs import vsd_of_pairs
 
 DEFAULTS = ScoreSettings()
 

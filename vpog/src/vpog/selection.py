@@ -19,8 +19,8 @@ from vpog.views import DirectionRule, allocentric_rotation, direction_of
 Mode = Literal["nearest", "random_within_range"]
 Metric = Literal["view", "so3"]
 POSITIVE, NEGATIVE = 0, 1
-TIE = 1e-7
-"""Radians. Copies whose nearest views differ by less are equally near; rounding is larger than 1e-8 near 0."""
+TIE = 1e-12
+"""Copies are equally near whose cosines to their nearest views differ by less."""
 TIE_BREAKER = np.array([0.8, 0.53, 0.28])
 """In no plane that mirrors the views, nor on one of their axes."""
 
@@ -103,10 +103,10 @@ def select_batch(
     """
     _check(views, rules, len(cam_from_obj_mm), len(rngs))
     copies = _copies(np.asarray(cam_from_obj_mm, np.float64), rules, symmetries)
-    to_copies = np.where(views.is_valid, angles_to_views(copies, views, rules), np.inf)
-    best = _nearest_copy(to_copies, direction_of(copies, rules.query_direction))
+    cosines = np.where(views.is_valid, cosines_to_views(copies, views, rules), -np.inf)
+    best = _nearest_copy(cosines, direction_of(copies, rules.query_direction))
     rows = np.arange(len(best))
-    to_best, to_nearest_copy = to_copies[rows, best], to_copies.min(1)
+    to_best, to_nearest_copy = _angles(cosines[rows, best]), _angles(cosines.max(1))
     draws = np.stack([rng.random(2 * len(views.is_valid) + 2) for rng in rngs])
     positives, few_positives = _positives(to_best, views, rules, draws[:, : len(views.is_valid)])
     negatives, few_negatives = _negatives(to_nearest_copy, positives, rules, draws[:, len(views.is_valid) : -2])
@@ -131,13 +131,17 @@ def angles_to_views(
     cam_from_obj_mm: Float64[np.ndarray, "*batch 4 4"], views: TemplateViews, rules: SelectionRules
 ) -> Float64[np.ndarray, "*batch v"]:
     """Radians from poses to views, by the rules' metric and direction."""
+    return _angles(cosines_to_views(cam_from_obj_mm, views, rules))
+
+
+def cosines_to_views(
+    cam_from_obj_mm: Float64[np.ndarray, "*batch 4 4"], views: TemplateViews, rules: SelectionRules
+) -> Float64[np.ndarray, "*batch v"]:
+    """Of these angles; rounding may take them a little out of -1..1."""
     if rules.metric == "view":
-        cosines = direction_of(cam_from_obj_mm, rules.query_direction) @ views.directions.T
-    else:
-        is_centred = rules.query_direction == "camera_centre"
-        rotations = allocentric_rotation(cam_from_obj_mm) if is_centred else cam_from_obj_mm[..., :3, :3]
-        cosines = _so3_cosines(rotations, views)
-    return np.asarray(np.arccos(np.clip(cosines, -1.0, 1.0)))
+        return np.asarray(direction_of(cam_from_obj_mm, rules.query_direction) @ views.directions.T)
+    is_centred = rules.query_direction == "camera_centre"
+    return _so3_cosines(allocentric_rotation(cam_from_obj_mm) if is_centred else cam_from_obj_mm[..., :3, :3], views)
 
 
 def selection_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
@@ -177,11 +181,16 @@ def _so3_cosines(rotations: np.ndarray, views: TemplateViews) -> np.ndarray:
     return np.asarray((traces - 1) / 2)
 
 
+def _angles(cosines: Float64[np.ndarray, "*batch v"]) -> Float64[np.ndarray, "*batch v"]:
+    """Infinite where a view is not valid and its cosine -inf."""
+    return np.where(cosines == -np.inf, np.inf, np.arccos(np.clip(cosines, -1.0, 1.0)))
+
+
 def _nearest_copy(
-    to_copies: Float64[np.ndarray, "b n v"], directions: Float64[np.ndarray, "b n 3"]
+    cosines: Float64[np.ndarray, "b n v"], directions: Float64[np.ndarray, "b n 3"]
 ) -> Int64[np.ndarray, " b"]:
-    nearest = to_copies.min(2)
-    is_tied = nearest <= nearest.min(1, keepdims=True) + TIE
+    nearest = cosines.max(2)
+    is_tied = nearest >= nearest.max(1, keepdims=True) - TIE
     return np.asarray(np.where(is_tied, directions @ TIE_BREAKER, -np.inf).argmax(1))
 
 
@@ -207,10 +216,8 @@ def _positives(
 
 def _between_views(views: TemplateViews, rules: SelectionRules) -> Float64[np.ndarray, "v v"]:
     if rules.metric == "view":
-        cosines = np.asarray(views.directions, dtype=np.float64) @ views.directions.T
-    else:
-        cosines = _so3_cosines(np.asarray(views.cam_from_obj_mm[:, :3, :3], dtype=np.float64), views)
-    return np.asarray(np.arccos(np.clip(cosines, -1.0, 1.0)))
+        return _angles(np.asarray(views.directions, dtype=np.float64) @ views.directions.T)
+    return _angles(_so3_cosines(np.asarray(views.cam_from_obj_mm[:, :3, :3], dtype=np.float64), views))
 
 
 def _negatives(

@@ -86,10 +86,12 @@ def rotate_templates(templates: TemplateSet, angles: Float[np.ndarray, " v"], *,
 
 def _refitted(out_from_picture: Float64[np.ndarray, "3 3"], mask: np.ndarray) -> Float64[np.ndarray, "3 3"]:
     """Scale and shift after which the silhouette's longer side fills the picture."""
-    rows, columns = np.nonzero(mask)
+    rows = np.flatnonzero(mask.any(1))
     if len(rows) == 0:
         raise InputError("template mask: no pixel is set; a template without an object cannot be fitted to its picture")
-    pixels = np.stack([columns, rows], axis=-1) @ out_from_picture[:2, :2].T + out_from_picture[:2, 2]
+    first, last = mask[rows].argmax(1), mask.shape[1] - 1 - mask[rows, ::-1].argmax(1)
+    ends = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=-1)  # no pixel lies further out
+    pixels = ends @ out_from_picture[:2, :2].T + out_from_picture[:2, 2]
     low, high = pixels.min(0) - 0.5, pixels.max(0) + 0.5
     scale = len(mask) / (high - low).max()
     shift = (len(mask) - 1) / 2 - scale * (low + high) / 2

@@ -60,8 +60,9 @@ def _nearest(picture: Picture, out_from_picture: np.ndarray, size: int) -> Pictu
         columns = np.floor(picture_from_out[0, 0] * steps + picture_from_out[0, 2] + 0.5).astype(np.int64)
         rows = np.floor(picture_from_out[1, 1] * steps + picture_from_out[1, 2] + 0.5).astype(np.int64)
         return taken(picture, rows, columns)
-    grid = np.stack(np.meshgrid(steps, steps), axis=-1) @ picture_from_out[:2, :2].T + picture_from_out[:2, 2]
-    columns, rows = np.moveaxis(np.floor(grid + 0.5).astype(np.int64), -1, 0)
+    (xx, xy, x0), (yx, yy, y0), _ = picture_from_out
+    columns = np.floor(xx * steps + (xy * steps + x0 + 0.5)[:, None]).astype(np.int64)
+    rows = np.floor(yx * steps + (yy * steps + y0 + 0.5)[:, None]).astype(np.int64)
     return _looked_up(picture, rows, columns)
 
 

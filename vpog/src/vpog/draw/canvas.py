@@ -47,6 +47,8 @@ def colored(
 
 def color_of(share: Float[np.ndarray, " n"]) -> UInt8[np.ndarray, "n 3"]:
     """Of 0..1: violet, green, yellow."""
+    if not len(share):  # OpenCV ends the process over an empty picture
+        return np.zeros((0, 3), np.uint8)
     grey = (255 * np.clip(share, 0, 1)).round().astype(np.uint8)[None]
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[0, :, ::-1], np.uint8)
 

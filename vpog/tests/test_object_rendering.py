@@ -113,6 +113,18 @@ def test_both_backends_draw_the_same() -> None:
     assert np.abs(warp.rgb.astype(int) - plain.rgb).max() <= 1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_draws_what_the_processor_draws() -> None:
+    mesh = mesh_of(trimesh.creation.icosphere(2, 60.0), (90, 160, 230))
+    poses, cameras = np.stack([pose(0, 0, 300), pose(40, -30, 500)]), np.tile(K, (2, 1, 1))
+    here, there = (render(mesh, poses, cameras, SIZE, device=device) for device in ("cpu", "cuda"))
+    assert (here.mask != there.mask).sum() <= 2
+    both = here.mask & there.mask
+    np.testing.assert_allclose(here.depth_mm[both], there.depth_mm[both], rtol=1e-5)
+    assert np.abs(here.rgb[both].astype(int) - there.rgb[both]).max() <= 1
+
+
 def test_pictures_do_not_depend_on_how_many_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = mesh_of(trimesh.creation.icosphere(2, 60.0), (90, 160, 230))
     poses = np.stack([pose(x, 20 - x, 300 + 5 * x) for x in range(-80, 81, 20)])

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
+from vpog.losses.pose import distribution_term
 from vpog.pnp.cost import adaptive_delta, pose_costs
 from vpog.pnp.densities import (
     acg_log_density,
@@ -26,7 +27,7 @@ from vpog.pnp.monte_carlo import (
     sampled_distribution,
 )
 from vpog.pnp.records import Correspondences
-from vpog.pnp.settings import LmSettings, MonteCarloSettings
+from vpog.pnp.settings import LmSettings, MonteCarloSettings, PnpSettings
 
 Z_MIN = 0.1
 
@@ -173,3 +174,32 @@ def test_the_step_after_the_optimum_has_the_gradient_of_its_numbers(vectors):
 
     inputs = tuple(values.clone().requires_grad_() for values in (one.pixels, one.weights))
     assert torch.autograd.gradcheck(after, inputs, atol=1e-6)
+
+
+def test_poses_alone_teach_which_pairs_are_wrong(vectors):
+    """A quarter of the pixels is shifted; only the weights can learn, and only the true poses are known."""
+    truth, wrong = vectors["pose_gt"].float(), slice(0, 10)
+    pixels = vectors["uv_exact"].float().clone()
+    pixels[:, wrong] += 25 * torch.randn(4, 10, 2, generator=torch.Generator().manual_seed(0)).sign()
+    logits = torch.zeros(4, 40, requires_grad=True)
+    optimiser = torch.optim.Adam([logits], lr=0.3)
+    settings = PnpSettings(monte_carlo=MonteCarloSettings(num_samples=128))
+
+    def pairs():
+        shares = logits.softmax(-1)[..., None] * 30.0
+        return Correspondences(vectors["x3d"].float(), pixels, shares.expand(4, 40, 2), vectors["K"].float())
+
+    def distance():
+        found = solve_lm(pairs(), truth, settings.lm).pose
+        return (found[:, :3] - truth[:, :3]).norm(dim=-1)
+
+    before = distance()
+    for step in range(15):
+        seeds = torch.arange(4) + 10 * step
+        term = distribution_term(pairs(), truth, seeds, settings, torch.tensor(1.0), torch.ones(4)).term
+        optimiser.zero_grad()
+        term.mean().backward()
+        optimiser.step()
+    share = logits.softmax(-1)
+    assert share[:, wrong].max() < share[:, 10:].mean() / 3
+    assert (distance() < before / 3).all()

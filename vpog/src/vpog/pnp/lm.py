@@ -20,7 +20,9 @@ MIN_GAIN = 1e-3
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
+    """Where the solver is with each object."""
+
     pose: Float[Tensor, "b 7"]
     cost: Float[Tensor, " b"]
     squared: Float[Tensor, "b 6 6"]
@@ -49,15 +51,23 @@ def solve_lm(
         first, no_start = usable_start(start.to(given.correspondences.points_obj))
         if delta is None:
             delta = adaptive_delta(given.correspondences, settings.relative_delta)
-        problem = _Problem(given.correspondences, delta.to(first), settings.z_min)
-        state = problem.state(first, None)
-        advance = problem.gauss_newton_step if settings.gauss_newton else problem.step
-        for _ in range(settings.num_iterations):
-            state = advance(state)
+        state = descend(given.correspondences, first, delta.to(first), settings)
         failure = torch.maximum(given.failure, no_start)
         is_finite = state.pose.isfinite().all(-1) & state.cost.isfinite()
         failure = torch.where((failure == Failure.NONE) & ~is_finite, int(Failure.NOT_FINITE), failure)
         return _poses(state, failure, start.dtype)
+
+
+def descend(
+    correspondences: Correspondences, start: Float[Tensor, "b 7"], delta: Float[Tensor, " b"], settings: LmSettings
+) -> State:
+    """The solver's steps alone, in the dtype that they are given, on sound correspondences."""
+    problem = _Problem(correspondences, delta, settings.z_min)
+    state = problem.state(start, None)
+    advance = problem.gauss_newton_step if settings.gauss_newton else problem.step
+    for _ in range(settings.num_iterations):
+        state = advance(state)
+    return state
 
 
 def in_solver_precision(correspondences: Correspondences) -> Correspondences:
@@ -73,14 +83,14 @@ class _Problem:
     delta: Float[Tensor, " b"]
     z_min: float
 
-    def state(self, pose: Float[Tensor, "b 7"], before: _State | None) -> _State:
+    def state(self, pose: Float[Tensor, "b 7"], before: State | None) -> State:
         linear = linearise(self.correspondences, pose, self.delta, self.z_min)
         squared, gradient = linear.normal_equations()
         radius = torch.full_like(linear.cost, FIRST_RADIUS) if before is None else before.radius
         decrease = torch.full_like(linear.cost, 2.0) if before is None else before.decrease
-        return _State(pose, linear.cost, squared.double(), gradient.double(), radius, decrease)
+        return State(pose, linear.cost, squared.double(), gradient.double(), radius, decrease)
 
-    def step(self, state: _State) -> _State:
+    def step(self, state: State) -> State:
         """One trial step of each object, taken where the cost falls as the model says."""
         diagonal = state.squared.diagonal(dim1=-2, dim2=-1)
         damping = diagonal.clamp(MIN_DIAGONAL, MAX_DIAGONAL) / state.radius[:, None] + EPSILON
@@ -90,7 +100,7 @@ class _Problem:
         gain = ((state.cost - trial.cost) / promised).to(state.cost)
         return _chosen((gain >= MIN_GAIN) & (promised > 0), gain, trial, state)
 
-    def gauss_newton_step(self, state: _State) -> _State:
+    def gauss_newton_step(self, state: State) -> State:
         return self.state(moved(state.pose, gauss_newton(state.squared, state.gradient).to(state.pose)), state)
 
 
@@ -113,12 +123,12 @@ def _solve(matrix: Tensor, gradient: Tensor) -> Tensor:
     return -step[..., 0]
 
 
-def _chosen(is_better: Bool[Tensor, " b"], gain: Tensor, trial: _State, state: _State) -> _State:
+def _chosen(is_better: Bool[Tensor, " b"], gain: Tensor, trial: State, state: State) -> State:
     def pick(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(is_better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     wider = state.radius / (1 - (2 * gain - 1) ** 3).clamp_min(1 / 3)
-    return _State(
+    return State(
         pick(trial.pose, state.pose),
         pick(trial.cost, state.cost),
         pick(trial.squared, state.squared),
@@ -128,7 +138,7 @@ def _chosen(is_better: Bool[Tensor, " b"], gain: Tensor, trial: _State, state: _
     )
 
 
-def _poses(state: _State, failure: Tensor, dtype: torch.dtype) -> Poses:
+def _poses(state: State, failure: Tensor, dtype: torch.dtype) -> Poses:
     is_solved = failure == Failure.NONE
     covariance = covariance_of(state.squared)
     return Poses(

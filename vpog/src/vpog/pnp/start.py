@@ -6,8 +6,8 @@ from torch import Tensor
 
 from posecore.data.counter_random import normals, uniforms
 from vpog.pnp.cost import adaptive_delta, pose_costs, used
-from vpog.pnp.lm import in_solver_precision, solve_lm
-from vpog.pnp.records import Correspondences
+from vpog.pnp.lm import descend
+from vpog.pnp.records import Correspondences, Failure
 from vpog.pnp.settings import LmSettings, StartSettings
 from vpog.pnp.soundness import sound
 
@@ -29,20 +29,21 @@ def random_sample_start(
         seeds: An object's draws depend on its seed alone.
     """
     with torch.no_grad(), torch.autocast(correspondences.points_obj.device.type, enabled=False):
-        given = sound(in_solver_precision(correspondences), settings.min_points).correspondences
+        checked = sound(correspondences, settings.min_points)
+        given = in_single_precision(checked.correspondences)
         few = _few_pairs(given, seeds, start)
-        rotations = normals(seeds, ROTATION_STREAM, start.num_proposals * 4).to(given.pixels)
-        rotations = torch.nn.functional.normalize(rotations.reshape(-1, start.num_proposals, 4), dim=-1)
-        trans = centre_translation(given)[:, None].expand(-1, start.num_proposals, 3)
-        first = torch.cat([trans, rotations], -1).flatten(0, 1)
-        coarse = LmSettings(start.num_iterations, False, settings.z_min, settings.relative_delta, min_points=1)
-        poses = solve_lm(few, first, coarse).pose.reshape(-1, start.num_proposals, 7)
-        is_pose = poses.isfinite().all(-1)
-        delta = adaptive_delta(given, settings.relative_delta)
-        blocks = torch.split(torch.where(is_pose[..., None], poses, 1), POSES_AT_ONCE, 1)
-        costs = torch.cat([pose_costs(given, block, delta, settings.z_min) for block in blocks], 1)
-        best = torch.where(is_pose, costs, torch.inf).argmin(-1)
-        return poses[torch.arange(len(best), device=best.device), best].to(correspondences.points_obj.dtype)
+        first = _proposals(given, seeds, start.num_proposals)
+        coarse = LmSettings(start.num_iterations, False, settings.z_min, settings.relative_delta)
+        found = descend(few, first.flatten(0, 1), adaptive_delta(few, settings.relative_delta), coarse)
+        poses = found.pose.reshape(-1, start.num_proposals, 7)
+        best = poses[torch.arange(len(poses), device=poses.device), _costs(given, poses, settings).argmin(-1)]
+        is_solvable = (checked.failure == Failure.NONE)[:, None] & best.isfinite().all(-1, keepdim=True)
+        return torch.where(is_solvable, best, torch.nan).to(correspondences.points_obj.dtype)
+
+
+def in_single_precision(c: Correspondences) -> Correspondences:
+    """Enough for starts, and twice as fast."""
+    return Correspondences(c.points_obj.float(), c.pixels.float(), c.weights.float(), c.K.float())
 
 
 def centre_translation(correspondences: Correspondences) -> Float[Tensor, "b 3"]:
@@ -59,6 +60,21 @@ def centre_translation(correspondences: Correspondences) -> Float[Tensor, "b 3"]
     point_spread = ((correspondences.points_obj - point_centre) * weigh).square().sum((1, 2))
     distance = (2 / 3 * point_spread / pixel_spread.clamp_min(MIN_SPREAD**2)).sqrt()
     return torch.nn.functional.pad(centre[:, 0], (0, 1), value=1.0) * distance[:, None]
+
+
+def _proposals(given: Correspondences, seeds: Tensor, count: int) -> Float[Tensor, "b k 7"]:
+    rotations = normals(seeds, ROTATION_STREAM, count * 4).reshape(-1, count, 4)
+    trans = centre_translation(given)[:, None].expand(-1, count, 3)
+    return torch.cat([trans, torch.nn.functional.normalize(rotations, dim=-1)], -1)
+
+
+def _costs(given: Correspondences, poses: Float[Tensor, "b k 7"], settings: LmSettings) -> Float[Tensor, "b k"]:
+    """For all pairs; infinite where the pose is none."""
+    is_pose = poses.isfinite().all(-1)
+    delta = adaptive_delta(given, settings.relative_delta)
+    blocks = torch.split(torch.where(is_pose[..., None], poses, 1), POSES_AT_ONCE, 1)
+    costs = torch.cat([pose_costs(given, block, delta, settings.z_min) for block in blocks], 1)
+    return torch.where(is_pose, costs, torch.inf)
 
 
 def _few_pairs(given: Correspondences, seeds: Tensor, start: StartSettings) -> Correspondences:

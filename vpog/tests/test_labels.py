@@ -335,7 +335,7 @@ def test_pairs_are_the_matches_and_the_dense_view_is_empty_elsewhere(labels):
 
 
 def test_pieces_and_autocast_change_nothing(scene, labels, monkeypatch):
-    monkeypatch.setattr(dense, "PIXELS_AT_ONCE", 700)
+    monkeypatch.setitem(dense.PIXELS_AT_ONCE, "cpu", 700)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         again = flow_labels(*tensors(*scene), EXACT)
     for name in FlowLabels.__dataclass_fields__:
@@ -350,6 +350,17 @@ def test_samples_of_a_batch_do_not_mix(scene, labels):
     assert torch.equal(both.patch_cls[1], labels.patch_cls[0])
     assert torch.equal(both.dense_flow[mine], labels.dense_flow)
     assert torch.equal(both.patch_visibility[1], labels.patch_visibility[0])
+
+
+def test_an_object_that_covers_no_patch_s_centre_has_no_pairs(scene):
+    query, templates = scene
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[SIZE // 2 + 1 : SIZE // 2 + 3, SIZE // 2 + 1 : SIZE // 2 + 3] = True
+    labels = flow_labels(*tensors(query, templates, mask), EXACT)
+    assert (labels.patch_cls == -1).all()
+    assert labels.pairs.shape == (0, 4)
+    assert not dense_view(labels).any()
+    assert not warp_template_to_query(torch.from_numpy(templates[0].rgb), labels, 0, 0).is_set.any()
 
 
 @given(depth=st.floats(-60, 60), seed=st.integers(0, 5))

@@ -9,8 +9,10 @@ from torch import Tensor
 from vpog.labels.rules import LabelRules
 from vpog.labels.surfaces import PixelMap, Surfaces, dehomogenise, is_seen, look_up, pixel_map
 
-PIXELS_AT_ONCE = 2**16
-"""Pairs are worked on in pieces of so many pixels, which bounds what is needed beside the labels to about 100 MB."""
+PIXELS_AT_ONCE = {"cpu": 2**16}
+"""Pairs are worked on in pieces of so many pixels, each of about 100 bytes beside the labels: on a CPU they fit caches."""
+PIXELS_AT_ONCE_ELSEWHERE = 2**21
+"""On a GPU, where small pieces cost time: each starts some 60 kernels."""
 
 
 @dataclass(frozen=True)
@@ -28,23 +30,23 @@ def dense_flows(query: Surfaces, templates: Surfaces, pairs: Int64[Tensor, "m 4"
     """`pairs`: sample, template, query patch, template patch. Memory grows with the pairs, not with all patches."""
     size = rules.patch_size
     to_query = pixel_map(templates, query)
-    flow = query.depth.new_zeros(len(pairs), size, size, 2)
-    is_visible = torch.zeros(len(pairs), size, size, dtype=torch.bool, device=pairs.device)
-    pixels_in_patch = torch.zeros_like(pairs[:, 0])
-    step = max(1, PIXELS_AT_ONCE // size**2)
+    flow = query.depth.new_empty(len(pairs), size, size, 2)
+    is_visible = torch.empty(len(pairs), size, size, dtype=torch.bool, device=pairs.device)
+    pixels_in_patch = torch.empty_like(pairs[:, 0])
+    step = max(1, PIXELS_AT_ONCE.get(pairs.device.type, PIXELS_AT_ONCE_ELSEWHERE) // size**2)
     for start in range(0, len(pairs), step):
         piece = slice(start, start + step)
-        planes, visible = _flows_of(query, templates, to_query, pairs[piece], rules)
-        flow[piece] = planes.permute(0, 2, 3, 1)
-        is_visible[piece] = visible
-        pixels_in_patch[piece] = (visible & (planes.abs().amax(1) <= 0.5)).sum((-2, -1))
+        x, y, visible = _flows_of(query, templates, to_query, pairs[piece], rules)
+        flow[piece, ..., 0], flow[piece, ..., 1] = x.view(-1, size, size), y.view(-1, size, size)
+        is_visible[piece] = visible.view(-1, size, size)
+        pixels_in_patch[piece] = (visible & (torch.maximum(x.abs(), y.abs()) <= 0.5)).sum(-1)
     return DenseFlows(flow, is_visible, pixels_in_patch)
 
 
 def _flows_of(
     query: Surfaces, templates: Surfaces, to_query: PixelMap, pairs: Int64[Tensor, "m 4"], rules: LabelRules
-) -> tuple[Float[Tensor, "m 2 ps ps"], Bool[Tensor, "m ps ps"]]:
-    """x and y apart: half the time of (x, y) side by side."""
+) -> tuple[Float[Tensor, "m pixels"], Float[Tensor, "m pixels"], Bool[Tensor, "m pixels"]]:
+    """x, y and visibility; in place, because passes over memory cost more than the arithmetic."""
     size = rules.patch_size
     height, width = size_hw = (query.depth.shape[-2], query.depth.shape[-1])
     sample, view, query_patch, template_patch = pairs.unbind(-1)
@@ -58,9 +60,10 @@ def _flows_of(
     surface = query.depth.flatten().take(index)
     seen = is_seen(landing.depth, surface, query.tolerance[sample, None], rules.compute_visibility)
     visible = (depth > 0) & inside & seen
-    x, y = (_corners(query_patch, width, size) + size // 2)[:, None].unbind(-1)
-    planes = torch.stack((landing.x - x, landing.y - y), 1) * (visible[:, None] / size)
-    return planes.reshape(-1, 2, size, size), visible.reshape(-1, size, size)
+    centre = (_corners(query_patch, width, size) + size // 2).to(depth)
+    scale = visible.to(depth).div_(size)
+    x, y = (px.sub_(at[:, None]).mul_(scale) for px, at in zip((landing.x, landing.y), centre.unbind(-1), strict=True))
+    return x, y, visible
 
 
 def _patches_of(

@@ -33,7 +33,7 @@ def checked_surfaces(
     template_tolerance = sigma * tolerance_mm
     if rules.tol_template_units is not None:
         template_tolerance = torch.full_like(tolerance_mm, rules.tol_template_units)
-    seen_depth = torch.where(query_mask, query_depth_mm, 0)
+    seen_depth = query_depth_mm.masked_fill(~query_mask, 0)
     query = Surfaces(seen_depth[:, None], query_K[:, None], query_cam_from_obj_mm[:, None], 1.0, tolerance_mm)
     templates = Surfaces(template_depth, template_K, template_cam_from_obj, sigma, template_tolerance)
     check_surfaces(query, templates, query_mask, rules.patch_size, names)

@@ -90,8 +90,8 @@ def look_up(
     shift = 0.5 if lookup == "nearest" else 0.0
     column, row = torch.floor(landing.x + shift), torch.floor(landing.y + shift)
     inside = landing.in_front & (landing.x >= 0) & (landing.y >= 0) & (column < width) & (row < height)
-    index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-    return index, inside
+    index = row.clamp_(0, height - 1).mul_(width).add_(column.clamp_(0, width - 1))  # whole numbers: exact below 2**24
+    return index.long(), inside
 
 
 def is_seen(

@@ -121,7 +121,7 @@ def test_turned_or_stretched_maps_are_no_crops_of_colours():
 
 def test_the_public_crop_is_reproduced_pixel_for_pixel(reference):
     arrays = reference("crop_camera")
-    for i, box in enumerate(arrays["crop_boxes_xyxy"].astype(float)):
+    for i, box in enumerate(arrays["crop_boxes_xyxy"][: len(arrays["crop_images_u8"])].astype(float)):
         np.testing.assert_allclose(crop_matrix(box, 56, "gigapose"), arrays["crop_M"][i], atol=2e-5)
         cut = crop_gigapose(arrays["crop_images_u8"][i].transpose(1, 2, 0), box, 56).transpose(2, 0, 1)
         num_different = (cut != arrays["crop_out_u8"][i]).mean()

@@ -107,7 +107,7 @@ def test_what_the_inplane_turn_leaves_is_the_angle_of_the_directions(reference):
     angles = inplane_angle(query, templates)
     left = Rotation.from_matrix(rotations_about_axis(-angles) @ query @ templates.swapaxes(1, 2)).magnitude()
     np.testing.assert_allclose(np.degrees(left), arrays["recovered_err_deg_l1"], atol=0.3)  # theirs: the Euler angle
-    np.testing.assert_allclose(np.degrees(left), arrays["view_angle_deg_l1"][np.arange(300), nearest], atol=1e-4)
+    np.testing.assert_allclose(np.degrees(left), arrays["view_angle_deg_l1"][np.arange(len(query)), nearest], atol=1e-4)
     difference = (np.degrees(angles) + arrays["inplane_deg_l1_all"] + 180) % 360 - 180
     assert np.abs(difference).max() < 0.45
 

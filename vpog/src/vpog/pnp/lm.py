@@ -62,7 +62,7 @@ def descend(
     correspondences: Correspondences, start: Float[Tensor, "b 7"], delta: Float[Tensor, " b"], settings: LmSettings
 ) -> State:
     """The solver's steps alone, in the dtype that they are given, on sound correspondences."""
-    problem = _Problem(correspondences, delta, settings.z_min)
+    problem = _Problem(_coordinates_apart(correspondences), delta, settings.z_min)
     state = problem.state(start, None)
     advance = problem.gauss_newton_step if settings.gauss_newton else problem.step
     for _ in range(settings.num_iterations):
@@ -75,6 +75,12 @@ def in_solver_precision(correspondences: Correspondences) -> Correspondences:
     dtype = torch.float64 if on_cpu or correspondences.points_obj.dtype == torch.float64 else torch.float32
     c = correspondences
     return Correspondences(c.points_obj.to(dtype), c.pixels.to(dtype), c.weights.to(dtype), c.K.to(dtype))
+
+
+def _coordinates_apart(c: Correspondences) -> Correspondences:
+    """The same numbers, laid out in memory as the linearisation reads them again and again: all x, all y, all z."""
+    points, pixels, weights = (v.mT.contiguous().mT for v in (c.points_obj, c.pixels, c.weights))
+    return Correspondences(points, pixels, weights, c.K)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def transforms(rotations, translations):
 
 def random_poses(rng, count):
     rotations = Rotation.from_quat(rng.normal(size=(count, 4))).as_matrix()
-    return transforms(rotations, rng.normal(0, 40, (count, 3)) + [0, 0, 600])
+    return transforms(rotations, rng.normal(0, 40, (count, 3)) + np.array([0, 0, 600]))
 
 
 def turns(count):
@@ -71,9 +71,7 @@ def test_symmetric_errors_are_those_of_the_public_toolkit(vectors, poses, kind):
 
 
 def test_vsd_and_its_masks_are_those_of_the_public_toolkit(vectors):
-    test, estimated, true = (
-        distances_of_depth(vectors[f"vsd_depth_{n}"], vectors["K"]) for n in ("test", "est", "gt")
-    )
+    test, estimated, true = (distances_of_depth(vectors[f"vsd_depth_{n}"], vectors["K"]) for n in ("test", "est", "gt"))
     diameter, taus = float(vectors["diameter"]), vectors["vsd_taus"]
     for i in range(len(test)):
         seen = visible_truth(test[i], true[i])

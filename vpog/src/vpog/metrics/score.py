@@ -169,7 +169,7 @@ def _width_ratio(pictures: Pictures, truths: Truths) -> Float[np.ndarray, " t"]:
     return np.asarray(pictures.size_hw[truths.picture, 1] / REFERENCE_WIDTH_PX)
 
 
-def _spread(has: np.ndarray, values: np.ndarray, otherwise: float) -> np.ndarray:
+def _spread(has: np.ndarray, values: np.ndarray, otherwise: float | int) -> np.ndarray:
     out = np.full(len(has), otherwise, values.dtype)
     out[has] = values
     return out

@@ -14,7 +14,6 @@ from posecore.errors import InputError
 from vpog.config.labels import LabelConfig
 from vpog.data.sample import Instance, PoseBatch
 from vpog.labels import dense
-from vpog.labels.background import relabel_background
 from vpog.labels.dense_view import dense_view, dense_visibility_view, pixel_matches
 from vpog.labels.flow_labels import flow_labels, labels_of_batch, template_to_query_centres
 from vpog.labels.records import FlowLabels
@@ -455,21 +454,6 @@ def test_a_batch_is_labelled_by_its_parts_and_its_instance_is_named(scene, label
     message = r"^gso scene 3 image 14 instance 2 \(object 77\): query: the visible mask is empty"
     with pytest.raises(InputError, match=message):
         labels_of_batch(replace(batch, masks=torch.zeros_like(batch.masks)), EXACT)
-
-
-def test_background_becomes_unmatched_by_the_sample_s_seed_alone(scene, labels):
-    seeds = torch.tensor([11, 12, 13])
-    three = flow_labels(*(torch.cat([argument] * 3) for argument in tensors(*scene)), EXACT)
-    drawn = relabel_background(three, 0.5, seeds).patch_cls
-    was_background = three.patch_cls == -1
-    assert torch.equal(drawn[~was_background], three.patch_cls[~was_background])
-    assert set(drawn[was_background].tolist()) == {-1, NUM_PATCHES}
-    assert abs((drawn[was_background] == NUM_PATCHES).float().mean() - 0.5) < 0.1
-    assert torch.equal(drawn[:, 0] == -1, drawn[:, 1] == -1)
-    assert torch.equal(relabel_background(labels, 0.5, seeds[1:2]).patch_cls[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[1])
-    assert torch.equal(relabel_background(three, 0.0, seeds).patch_cls, three.patch_cls)
-    assert not (relabel_background(three, 1.0, seeds).patch_cls == -1).any()
 
 
 def test_the_configuration_gives_rules_and_refuses_more_pixels_than_a_patch_has():

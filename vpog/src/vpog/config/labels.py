@@ -1,8 +1,8 @@
 """What counts as seen when templates and query are matched."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from posecore.config import Config
 from vpog.labels.rules import LabelRules
@@ -27,9 +27,6 @@ class LabelConfig(Config):
     """false: depths are not compared, all that falls on the object's silhouette counts as seen."""
     compute_patch_visibility: bool = True
     """false: a patch counts as visible where its centre is."""
-    bg_as_unmatched: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of background patches of the query that are learnt as unmatched, so that a box without a mask is enough
-    when predicting; the others are left out. Set 0 where the background is masked away."""
 
     def rules(self, patch_size: int) -> LabelRules:
         """For patches of this size.
@@ -37,5 +34,4 @@ class LabelConfig(Config):
         Raises:
             ValueError: min_visible_pixels is more than a patch has.
         """
-        values = self.model_dump(exclude={"bg_as_unmatched"})
-        return LabelRules(patch_size=patch_size, **values)
+        return LabelRules(patch_size=patch_size, **self.model_dump())

@@ -6,7 +6,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from posecore.errors import InputError
-from vpog.objects.mesh import Mesh
+from vpog.objects.mesh import Mesh, MeshTexture
 from vpog.objects.models_info import symmetry_transforms
 from vpog.objects.symmetry_detection import detect_symmetry, model_info_of
 
@@ -95,6 +95,17 @@ def test_colours_break_the_symmetry_of_a_shape():
     discrete, _ = detect_symmetry(mesh_of(shape, colors=painted))
     np.testing.assert_allclose(discrete[0][:3, :3], np.diag([-1, -1, 1]), atol=1e-12)
     assert len(discrete) == 1
+
+
+def test_a_texture_breaks_the_symmetry_of_a_shape_and_an_even_one_does_not():
+    plain = mesh_of(create.box((60, 80, 120)))
+    uv = (plain.vertices_mm[:, [0, 2]] - CENTRE[[0, 2]]) / [60, 120] + 0.5  # seen along y
+    image = np.full((64, 64, 3), 90, np.uint8)
+    for is_even in (True, False):
+        image[: 64 if is_even else 32, :, 0] = 220  # the upper half of the picture is where v and z are large
+        texture = MeshTexture(image.copy(), uv.astype(np.float32), plain.faces)
+        assert len(detect_symmetry(Mesh(plain.vertices_mm, plain.faces, texture=texture))[0]) == (3 if is_even else 1)
+        image[...] = 90
 
 
 def test_finer_triangles_change_nothing():

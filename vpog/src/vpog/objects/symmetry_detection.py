@@ -62,8 +62,8 @@ def detect_symmetry(
 
     Args:
         tolerance: How far a turned point may be from the surface, as a share of the diameter.
-        color_tolerance: How much vertex colours may differ on average, levels of 255. A mesh with a texture picture is
-            judged by its shape alone.
+        color_tolerance: How much the colours of its vertices or its texture may differ on average, levels of 255. What
+            differs by chance between neighbouring points, as noise does, is taken off.
 
     Raises:
         InputError: The mesh has no surface, or a tolerance is not positive.
@@ -204,6 +204,20 @@ def _sampled(
     root = np.sqrt(u)
     shares = np.stack([1 - root, root * (1 - v), root * v], axis=-1)
     points = np.einsum("nk,nki->ni", shares, corners[faces])
-    if mesh.colors is None or mesh.texture is not None:
-        return points, None
-    return points, np.einsum("nk,nki->ni", shares, mesh.colors.astype(np.float64)[mesh.faces[faces]])
+    return points, _colors_at(mesh, faces, shares)
+
+
+def _colors_at(
+    mesh: Mesh, faces: Int64[np.ndarray, " n"], shares: Float64[np.ndarray, "n 3"]
+) -> Float64[np.ndarray, "n 3"] | None:
+    """Of points inside faces, `shares` of whose corners make them up; levels of 255."""
+    if mesh.texture is not None:
+        image = mesh.texture.image
+        corners = mesh.texture.uv.astype(np.float64)[mesh.texture.face_uv[faces]]
+        u, v = np.einsum("nk,nki->ni", shares, corners).T
+        columns = np.floor(u * image.shape[1]).astype(np.int64).clip(0, image.shape[1] - 1)
+        rows = np.floor((1 - v) * image.shape[0]).astype(np.int64).clip(0, image.shape[0] - 1)
+        return np.asarray(image[rows, columns], dtype=np.float64)
+    if mesh.colors is None:
+        return None
+    return np.asarray(np.einsum("nk,nki->ni", shares, mesh.colors.astype(np.float64)[mesh.faces[faces]]))

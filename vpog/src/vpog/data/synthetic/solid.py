@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-SAME_PLACE = 1e-7
+SAME_PLACE = 1e-12
 """Points of one region closer than this are one vertex; shapes are about 2 across."""
 
 

@@ -9,6 +9,8 @@ from vpog.objects.models_info import ContinuousSymmetry
 
 ROUND = 0
 """The fold of a surface of revolution."""
+DIGITS = 8
+"""To which folded coordinates are rounded: places that differ by rounding errors alone get the same colour."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,10 @@ class Symmetry:
         height = np.abs(z) if self.flips else z
         radius = np.hypot(x, y)
         if self.fold == ROUND:
-            return np.stack([radius, np.zeros_like(radius), height], 1)
+            return np.round(np.stack([radius, np.zeros_like(radius), height], 1), DIGITS)
         sector = 2 * np.pi / self.fold
         angle = np.abs((np.arctan2(y, x) + sector / 2) % sector - sector / 2)
-        return np.stack([radius * np.cos(angle), radius * np.sin(angle), height], 1)
+        return np.round(np.stack([radius * np.cos(angle), radius * np.sin(angle), height], 1), DIGITS)
 
 
 def _turn_about_z(angle: float) -> Float64[np.ndarray, "4 4"]:

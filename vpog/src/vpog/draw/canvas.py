@@ -6,6 +6,8 @@ from jaxtyping import Bool, Float, UInt8
 
 from posecore.draw import Picture
 
+Sheet = UInt8[np.ndarray, "_ _ 3"]
+"""A picture that is not as large as those that it is made of."""
 ABSENT = (225, 225, 222)
 """Where a number is not defined."""
 GRID = (255, 255, 255)
@@ -16,7 +18,7 @@ def to_picture(image: UInt8[np.ndarray, "3 h w"]) -> Picture:
     return np.ascontiguousarray(image.transpose(1, 2, 0))
 
 
-def enlarge(image: UInt8[np.ndarray, "h w 3"], factor: int) -> UInt8[np.ndarray, "_ _ 3"]:
+def enlarge(image: UInt8[np.ndarray, "h w 3"], factor: int) -> Sheet:
     """Each pixel becomes a square."""
     return np.asarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
 

@@ -5,21 +5,21 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from posecore.draw import INK, PAPER, Picture, draw_keypoints, tile
-from vpog.draw.canvas import ABSENT, colored, enlarge, enlarged_points
+from vpog.draw.canvas import ABSENT, Sheet, colored, enlarge, enlarged_points
 
 VISIBLE, HIDDEN = (60, 200, 110), (70, 70, 80)
 
 
 def draw_flow_fields(
     flow: Float[np.ndarray, "h w 2"], valid: Bool[np.ndarray, "h w"], factor: int = 1, unit: str = "patches"
-) -> Picture:
+) -> Sheet:
     """Magnitude, x, y and validity side by side, with their ranges; x and y share one that is even about 0 (white)."""
     norm = np.linalg.norm(flow, axis=-1)
     largest = float(norm[valid].max()) if valid.any() else 0.0
     reach = float(np.abs(flow[valid]).max()) if valid.any() else 0.0
     validity = np.where(valid[..., None], VISIBLE, HIDDEN).astype(np.uint8)
     pictures = [
-        colored(norm, valid, 0, largest),
+        colored(norm, valid, 0.0, largest),
         colored_signed(flow[..., 0], valid, reach),
         colored_signed(flow[..., 1], valid, reach),
         validity,
@@ -64,7 +64,7 @@ def flow_to_hues(
     return np.asarray(picture)
 
 
-def color_wheel(side: int = 96, reach: float | None = None, unit: str = "patches") -> Picture:
+def color_wheel(side: int = 96, reach: float | None = None, unit: str = "patches") -> Sheet:
     """The key to `flow_to_hues`; with the length at its rim."""
     middle = (side - 1) / 2
     y, x = np.mgrid[:side, :side] - middle
@@ -87,7 +87,7 @@ def color_wheel(side: int = 96, reach: float | None = None, unit: str = "patches
 
 def draw_hue_flow(
     flow: Float[np.ndarray, "h w 2"], valid: Bool[np.ndarray, "h w"], factor: int = 1, unit: str = "patches"
-) -> Picture:
+) -> Sheet:
     """The field in hues beside its wheel."""
     reach = float(np.linalg.norm(flow, axis=-1)[valid].max()) if valid.any() else 0.0
     field = enlarge(flow_to_hues(flow, valid, max(reach, 1e-12)), factor)
@@ -102,7 +102,7 @@ def draw_dense_patch(
     flow: Float[np.ndarray, "ps ps 2"],
     visible: Bool[np.ndarray, "ps ps"],
     side: int = 192,
-) -> Picture:
+) -> Sheet:
     """One matched pair from near: the template patch, its flow, and where its pixels land around the query patch.
 
     The landing points have the hues of the pixels' places in the template patch, drawn beside.
@@ -144,7 +144,7 @@ def _landing(
     flow: Float[np.ndarray, "n 2"],
     hues: UInt8[np.ndarray, "n 3"],
     zoom: int,
-) -> Picture:
+) -> Sheet:
     """The query patch with half a patch around it, and points on it."""
     margin = size // 2
     around = np.full((query.shape[0] + 2 * margin, query.shape[1] + 2 * margin, 3), ABSENT, np.uint8)

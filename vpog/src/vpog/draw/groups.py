@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from posecore.draw import INK, PAPER, Picture, draw_keypoints, draw_mask_outline, tile
+from posecore.draw import INK, PAPER, draw_keypoints, draw_mask_outline, tile
 from vpog.data.sample import Instance, PoseBatch, Sample
-from vpog.draw.canvas import enlarge, factor_for, to_picture
+from vpog.draw.canvas import Sheet, enlarge, factor_for, to_picture
 from vpog.draw.patches import draw_patch_grid
 from vpog.views import direction_of
 
@@ -67,7 +67,7 @@ def group_of_batch(batch: PoseBatch, index: int) -> Group:
     )
 
 
-def draw_group(group: Group, side: int = 192, patch_size: int | None = None) -> Picture:
+def draw_group(group: Group, side: int = 192, patch_size: int | None = None) -> Sheet:
     """The query with its visible mask, the templates with view, type and angle to the query, and all directions.
 
     Args:
@@ -90,7 +90,7 @@ def draw_group(group: Group, side: int = 192, patch_size: int | None = None) -> 
     return tile(cells, captions, columns=min(len(cells), 4))
 
 
-def draw_directions(group: Group, side: int = 192) -> Picture:
+def draw_directions(group: Group, side: int = 192) -> Sheet:
     """Viewing directions around the query's (centre): distance from the centre is the angle, circles are 30 degrees apart.
 
     Green: near templates, red: far ones, blue: the reference direction.

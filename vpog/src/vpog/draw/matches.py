@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from posecore.draw import INK, PAPER, SUBPIXEL, Picture, tile
-from vpog.draw.canvas import color_of, enlarge, enlarged_points, factor_for, patch_centres
+from vpog.draw.canvas import Sheet, color_of, enlarge, enlarged_points, factor_for, patch_centres
 from vpog.draw.flows import draw_dense_patch, flow_to_hues
 from vpog.draw.groups import Group
 from vpog.draw.patches import draw_classification, draw_labels
@@ -28,7 +28,7 @@ def draw_correspondences(
     confidence: Float[np.ndarray, " n"],
     side: int = 256,
     most: int = 120,
-) -> Picture:
+) -> Sheet:
     """Lines from points of the query (left) to points of the template, the surest on top, with a scale of colours.
 
     Args:
@@ -55,7 +55,7 @@ def draw_matching(
     probabilities: Float[np.ndarray, "s p p1"],
     patch_cls: Int64[np.ndarray, "s hp wp"],
     side: int = 224,
-) -> Picture:
+) -> Sheet:
     """What the network makes of a group: for each template the judged query patches, and lines of its choices.
 
     Args:
@@ -78,7 +78,7 @@ def draw_matching(
     return tile(cells, captions, columns=min(2, len(cells)))
 
 
-def draw_label_check(group: Group, labels: FlowLabels, sample: int, template: int, side: int = 192) -> Picture:
+def draw_label_check(group: Group, labels: FlowLabels, sample: int, template: int, side: int = 192) -> Sheet:
     """Are labels right? The labelled patches; the query beside the template's pixels moved to it; flows of the pixels.
 
     Right labels rebuild the query's look from the template, so that the two blend without ghosts.
@@ -100,7 +100,7 @@ def draw_label_check(group: Group, labels: FlowLabels, sample: int, template: in
     return tile([enlarge(cell, factor_for(cell, side)) for cell in cells], captions, columns=len(cells))
 
 
-def draw_dense_label(group: Group, labels: FlowLabels, pair: int, side: int = 192) -> Picture:
+def draw_dense_label(group: Group, labels: FlowLabels, pair: int, side: int = 192) -> Sheet:
     """One matched pair of the labels from near; `pair` is its row, the group that of its sample."""
     _, template, query_patch, template_patch = labels.pairs[pair].tolist()
     return draw_dense_patch(
@@ -126,7 +126,7 @@ def _landing_hues(labels: FlowLabels, sample: int, template: int, size_hw: Seque
     return flow_to_hues(offset, valid, max(reach, 1e-9)), reach
 
 
-def _beside(left: Picture, right: Picture) -> Picture:
+def _beside(left: Sheet, right: Sheet) -> Sheet:
     canvas = np.full((max(left.shape[0], right.shape[0]), left.shape[1] + SPACE + right.shape[1], 3), PAPER, np.uint8)
     canvas[: left.shape[0], : left.shape[1]] = left
     canvas[: right.shape[0], left.shape[1] + SPACE :] = right

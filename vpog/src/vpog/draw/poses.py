@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from posecore.draw import PREDICTION, SUBPIXEL, TRUTH, Color, Picture, draw_mask_outline, draw_mesh_overlay, tile
+from vpog.draw.canvas import Sheet
 from vpog.objects.mesh import Mesh
 from vpog.objects.rendering import Z_NEAR_MM, render
 
@@ -94,7 +95,7 @@ def draw_case(
     true_mm: Float[np.ndarray, "4 4"],
     estimated_mm: Float[np.ndarray, "4 4"] | None,
     caption: str,
-) -> Picture:
+) -> Sheet:
     """A picture, its true pose (green), the estimate (orange) if there is one, and both outlines on one."""
     truth = PosedMesh(mesh, true_mm, TRUTH)
     cells = [image, draw_pose(image, truth, K, fill=0.35)]

@@ -27,7 +27,7 @@ class ScoreSettings:
     auc_max_mm: float = 100.0
     visibility_edges: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
     """Ranges of the visible fraction whose recall is told."""
-    workers: int = 1
+    workers: int = -1
     """Threads that search nearest points for ADD-S; -1: one for each core."""
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from posecore.errors import InputError
-from vpog.data.records import ImageRecord, ImageSource
+from vpog.data.records import ImageRecord, ImageSource, InstanceRecord
 from vpog.data.targets import Target
 from vpog.metrics.recall import best_of_each
 
@@ -66,12 +66,13 @@ def read_truths(source: ImageSource, targets: Sequence[Target]) -> tuple[Picture
     """
     pictures = sorted({(target.scene_id, target.image_id) for target in targets})
     indices = _source_indices(source, pictures)
-    records = [source.read(index, depth=False) for index in indices]
-    instances = [(row, instance) for row, record in enumerate(records) for instance in record.instances]
+    seen = [_without_pixels(source.read(index, depth=False)) for index in indices]
+    instances = [(row, instance) for row, one in enumerate(seen) for instance in one.instances]
     picture = np.array([row for row, _ in instances], np.int64)
     obj_id = np.array([instance.obj_id for _, instance in instances], np.int64)
     visible = np.array([instance.visib_fract for _, instance in instances], np.float64)
-    wanted = _wanted(source, targets, {key: row for row, key in enumerate(pictures)}, groups_of(picture, obj_id))
+    groups = groups_of(picture, obj_id)
+    wanted = _wanted(source, targets, {key: row for row, key in enumerate(pictures)}, groups)
     poses = [instance.cam_from_obj_mm for _, instance in instances]
     truths = Truths(
         picture,
@@ -79,19 +80,24 @@ def read_truths(source: ImageSource, targets: Sequence[Target]) -> tuple[Picture
         obj_id,
         visible,
         np.stack(poses).astype(np.float64) if poses else np.zeros((0, 4, 4)),
-        best_of_each(groups_of(picture, obj_id), visible, wanted),
+        best_of_each(groups, visible, wanted),
     )
-    return _pictures(indices, records), truths
+    scene_id, image_id = np.array(pictures, np.int64).T
+    K = np.stack([one.K for one in seen]).astype(np.float64)
+    return Pictures(np.array(indices), scene_id, image_id, K, np.array([one.size_hw for one in seen])), truths
 
 
-def _pictures(indices: Sequence[int], records: Sequence[ImageRecord]) -> Pictures:
-    return Pictures(
-        np.array(indices, np.int64),
-        np.array([record.scene_id for record in records], np.int64),
-        np.array([record.image_id for record in records], np.int64),
-        np.stack([record.K for record in records]).astype(np.float64),
-        np.array([record.rgb.shape[:2] for record in records], np.int64),
-    )
+@dataclass(frozen=True)
+class _Seen:
+    """What stays in memory of a picture."""
+
+    K: Float[np.ndarray, "3 3"]
+    size_hw: tuple[int, int]
+    instances: tuple[InstanceRecord, ...]
+
+
+def _without_pixels(record: ImageRecord) -> _Seen:
+    return _Seen(record.K, (record.rgb.shape[0], record.rgb.shape[1]), record.instances)
 
 
 def _source_indices(source: ImageSource, pictures: Sequence[tuple[int, int]]) -> list[int]:

@@ -62,7 +62,7 @@ def _moved(each: SyntheticObject, transform: np.ndarray) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("seed", [0, 1])
 def test_declared_symmetries_map_vertices_and_colours_onto_themselves(seed):
     symmetric = [
-        each for each in make_objects(SyntheticOptions(objects=ALL_KINDS, objects_seed=seed, symmetric_share=1))
+        each for each in make_objects(SyntheticOptions(objects=ALL_KINDS, objects_seed=seed, symmetric_share=1.0))
     ]
     declared = [each for each in symmetric if each.info.is_symmetric]
     assert {each.kind for each in declared} == {
@@ -119,7 +119,7 @@ def _assert_same(ours: ImageRecord, other: ImageRecord, depth_tolerance_mm: floa
 
 def test_readers_of_real_data_read_what_was_made(tmp_path):
     options = replace(
-        CROWD, objects=2, images_per_scene=3, images_per_shard=4, template_level=0, bop_split="test", sigma=10
+        CROWD, objects=2, images_per_scene=3, images_per_shard=4, template_level=0, bop_split="test", sigma=10.0
     )
     summary = synthesise(tmp_path, options)
     made = list(synthetic_pictures(options))
@@ -193,11 +193,16 @@ def test_equal_options_give_equal_pictures_however_many_are_asked_for():
 
 @pytest.mark.slow
 def test_workers_change_nothing(tmp_path):
-    options = replace(SMALL, images=70)
+    options = replace(SMALL, objects=2, images=70, template_level=0)
     synthesise(tmp_path / "here", options)
     synthesise(tmp_path / "there", options, workers=2)
-    files = sorted(path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.tar"))
-    assert files
+    files = sorted(
+        path.relative_to(tmp_path / "here")
+        for pattern in ("*.tar", "*.ply", "*.png", "*.npy", "*.json")
+        for path in (tmp_path / "here").rglob(pattern)
+        if not path.name.endswith(".index.json")  # tells when the shard was written
+    )
+    assert len(files) == 1 + 2 + 2 * 2 * 42 + 2 + 4  # shard, meshes, templates, poses; infos, keys, descriptions
     for file in files:
         assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes()
 

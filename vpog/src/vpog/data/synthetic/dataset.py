@@ -1,7 +1,10 @@
 """A whole data set on disk: models, templates, shards and, if wanted, BOP scenes."""
 
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,10 @@ from vpog.data.records import ImageRecord
 from vpog.data.shard_writing import write_bop_shards
 from vpog.data.synthetic.objects import SyntheticObject, make_objects
 from vpog.data.synthetic.options import DEPTH_SCALE, SyntheticOptions, find_problems
-from vpog.data.synthetic.production import pictures
+from vpog.data.synthetic.production import one_thread, pictures
 from vpog.objects.meshes import mesh_hash, read_mesh, write_mesh
 from vpog.objects.models_info import read_models_info, write_models_info
-from vpog.templates.writing import render_templates
+from vpog.templates.writing import Rendered, render_templates
 
 
 def synthesise(root: Path, options: SyntheticOptions, *, workers: int = 0) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def synthesise(root: Path, options: SyntheticOptions, *, workers: int = 0) -> di
     the templates. A second split of the data set finds its models and templates there.
 
     Args:
-        workers: Processes that draw the pictures; 0: this one does. The result is the same.
+        workers: Processes that draw; 0: this one does. The result is the same.
 
     Returns:
         Counts and ranges, for a person to look at.
@@ -53,7 +56,7 @@ def synthesise(root: Path, options: SyntheticOptions, *, workers: int = 0) -> di
             depth_scale=DEPTH_SCALE,
             rgb_format=options.rgb_format,
         )
-    views = _write_templates(Path(root) / "templates" / options.dataset, objects, options)
+    views = _write_templates(Path(root) / "templates" / options.dataset, objects, options, workers)
     return {
         "objects": {str(each.obj_id): each.kind for each in objects},
         "symmetric_objects": [each.obj_id for each in objects if not each.symmetry.is_none],
@@ -128,18 +131,28 @@ def _noted(drawn: Iterator[ImageRecord], report: "_Report", scenes: BopSceneWrit
         yield record
 
 
-def _write_templates(folder: Path, objects: list[SyntheticObject], options: SyntheticOptions) -> dict[str, Any]:
+def _write_templates(
+    folder: Path, objects: list[SyntheticObject], options: SyntheticOptions, workers: int
+) -> dict[str, Any]:
     if options.template_level is None:
         return {"views": 0}
-    rendered = [
-        render_templates(
+    draw = partial(_draw_templates, folder, options)
+    if workers == 0:
+        rendered = [draw(each) for each in objects]
+    else:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            rendered = list(pool.map(draw, objects))
+    return {"views": rendered[0].views, "drawn": sum(one.views for one in rendered if one.seconds > 0)}
+
+
+def _draw_templates(folder: Path, options: SyntheticOptions, each: SyntheticObject) -> Rendered:
+    assert options.template_level is not None
+    with one_thread():
+        return render_templates(
             each.mesh, folder, each.obj_id,
             level=options.template_level, distribution=options.template_distribution,
             sigma=options.sigma, backend=options.backend,
-        )
-        for each in objects
-    ]  # fmt: skip
-    return {"views": rendered[0].views, "seconds": round(sum(one.seconds for one in rendered), 2)}
+        )  # fmt: skip
 
 
 class _Report:

@@ -55,7 +55,7 @@ def pictures(options: SyntheticOptions, objects: list[SyntheticObject], workers:
     if workers == 0:
         workshop = Workshop(options, objects)
         for number in range(batches):
-            with _one_thread():
+            with one_thread():
                 drawn = workshop.batch(number)
             yield from drawn
         return
@@ -88,7 +88,7 @@ def _batch_here(number: int) -> list[ImageRecord]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums in the order that worker processes have."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

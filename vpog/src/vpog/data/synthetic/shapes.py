@@ -56,11 +56,13 @@ def _l_shape(rng: np.random.Generator) -> tuple[Solid, Symmetry]:
     depth, height = rng.uniform(0.35, 0.8), rng.uniform(0.65, 1.0)
     occupied = np.ones((2, 1, 2), bool)
     occupied[1, 0, 1] = False
-    return _blocks([[-1, -1 + thick_x, 1], [-depth, depth], [-height, -height + thick_z, height]], occupied), Symmetry()
+    return _blocks(
+        [[-1.0, -1 + thick_x, 1.0], [-depth, depth], [-height, -height + thick_z, height]], occupied
+    ), Symmetry()
 
 
 def _stairs(rng: np.random.Generator) -> tuple[Solid, Symmetry]:
-    x, z = ([-1, rng.uniform(-0.6, -0.1), rng.uniform(0.1, 0.6), 1] for _ in range(2))
+    x, z = ([-1.0, rng.uniform(-0.6, -0.1), rng.uniform(0.1, 0.6), 1.0] for _ in range(2))
     depth = rng.uniform(0.35, 0.7)
     occupied = np.tri(3, dtype=bool)[:, None, :]
     return _blocks([x, [-depth, depth], [0.8 * tick for tick in z]], occupied), Symmetry()
@@ -70,7 +72,7 @@ def _cross(rng: np.random.Generator) -> tuple[Solid, Symmetry]:
     arm, high = rng.uniform(0.25, 0.45), rng.uniform(0.2, 0.5)
     occupied = np.ones((3, 3, 1), bool)
     occupied[::2, ::2] = False
-    ticks = [-1, -arm, arm, 1]
+    ticks = [-1.0, -arm, arm, 1.0]
     return _blocks([ticks, ticks, [-high, high]], occupied), Symmetry(4, True)
 
 
@@ -98,11 +100,11 @@ def _bottle(rng: np.random.Generator) -> tuple[Solid, Symmetry]:
         [body + (neck - body) * (3 * share**2 - 2 * share**3), shoulder + height * share], 1
     )  # smooth at both ends
     legs = [
-        leg((0, -1), (body, -1), step=STEP),
-        leg((body, -1), (body, shoulder), step=1.2 * STEP * body + 0.02),
+        leg((0.0, -1.0), (body, -1.0), step=STEP),
+        leg((body, -1.0), (body, shoulder), step=1.2 * STEP * body + 0.02),
         curve,
         leg((neck, shoulder + height), (neck, top), step=0.06),
-        leg((neck, top), (0, top), step=0.07),
+        leg((neck, top), (0.0, top), step=0.07),
     ]
     return revolved(legs, SEGMENTS), Symmetry(ROUND)
 
@@ -119,11 +121,11 @@ def _mug(rng: np.random.Generator) -> tuple[Solid, Symmetry]:
     radius, wall, high = rng.uniform(0.55, 0.75), rng.uniform(0.05, 0.1), rng.uniform(0.65, 0.9)
     inner, step = radius - wall, 0.09
     legs = [
-        leg((0, -high), (radius, -high), step=step),
+        leg((0.0, -high), (radius, -high), step=step),
         leg((radius, -high), (radius, high), step=step),
         leg((radius, high), (inner, high), step=step),
         leg((inner, high), (inner, wall - high), step=1.6 * step),
-        leg((inner, wall - high), (0, wall - high), step=1.6 * step),
+        leg((inner, wall - high), (0.0, wall - high), step=1.6 * step),
     ]
     return joined([revolved(legs, SEGMENTS), _handle(rng, radius - wall / 2, high)]), Symmetry()
 
@@ -184,11 +186,11 @@ def _blocks(breaks: list[list[float]], occupied: np.ndarray, cells: int = CELLS)
     return lattice(breaks, occupied, float(np.sqrt(area / cells)))
 
 
-def _rod_legs(radius: float, step: float = STEP) -> list[Float64[np.ndarray, "n 2"]]:
+def _rod_legs(radius: float, step: float = STEP) -> list[Float64[np.ndarray, "_ 2"]]:
     return [
-        leg((0, -1), (radius, -1), step=step),
-        leg((radius, -1), (radius, 1), step=step),
-        leg((radius, 1), (0, 1), step=step),
+        leg((0.0, -1.0), (radius, -1.0), step=step),
+        leg((radius, -1.0), (radius, 1.0), step=step),
+        leg((radius, 1.0), (0.0, 1.0), step=step),
     ]
 
 
@@ -204,7 +206,7 @@ def _ball() -> Solid:
 
 
 def _cone() -> Solid:
-    return revolved([leg((0, -1), (1, -1), step=0.15), leg((1, -1), (0, 1.2), step=0.15)], 36)
+    return revolved([leg((0.0, -1.0), (1.0, -1.0), step=0.15), leg((1.0, -1.0), (0.0, 1.2), step=0.15)], 36)
 
 
 __all__ = ["KINDS", "Shape", "random_shape"]

@@ -86,12 +86,12 @@ def lattice(
     )
 
 
-def _refined(values: Sequence[float], step: float) -> list[Float64[np.ndarray, " n"]]:
+def _refined(values: Sequence[float], step: float) -> list[Float64[np.ndarray, " _"]]:
     return [np.linspace(low, high, max(1, round((high - low) / step)) + 1) for low, high in pairwise(values)]
 
 
 def _side(
-    axis: int, across: tuple[int, int], sign: int, height: float, ticks: Sequence[Float64[np.ndarray, " n"]]
+    axis: int, across: tuple[int, int], sign: int, height: float, ticks: Sequence[Float64[np.ndarray, " _"]]
 ) -> Solid:
     first, second = np.meshgrid(*ticks, indexing="ij")
     points = np.empty((*first.shape, 3))

@@ -19,9 +19,13 @@ def distances_of_depth(
 ) -> Float[np.ndarray, "*batch h w"]:
     """Distance from the camera's centre instead of along its axis; 0 stays 0."""
     height, width = depth_mm.shape[-2:]
-    pixels = np.stack([*np.meshgrid(np.arange(width), np.arange(height)), np.ones((height, width))])
-    rays = np.linalg.solve(np.asarray(K, np.float64), pixels.reshape(3, -1)).reshape(3, height, width)
-    return np.asarray(depth_mm * np.linalg.norm(rays, axis=0))
+    from_pixel = np.linalg.inv(np.asarray(K, np.float64))
+    along_columns, along_rows = (
+        np.arange(width)[:, None] * from_pixel[:, 0],
+        np.arange(height)[:, None] * from_pixel[:, 1],
+    )
+    rays = along_rows[:, None] + along_columns + from_pixel[:, 2]
+    return np.asarray(depth_mm * np.sqrt(np.einsum("hwc,hwc->hw", rays, rays)))
 
 
 def visible_truth(

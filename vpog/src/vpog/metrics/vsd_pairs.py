@@ -76,9 +76,8 @@ class _Group:
         top, bottom, left, right = self._window(depth_mm.shape)
         K = self.K - np.outer([left, top, 0], self.K[2])
         seen = render_depth(self.obj_id, self.poses, np.tile(K, (len(self.poses), 1, 1)), (bottom - top, right - left))
-        test = distances_of_depth(depth_mm[top:bottom, left:right], K)
-        distances = distances_of_depth(seen, K)
-        estimated, true = distances[: self.num_estimates], distances[self.num_estimates :]
+        distances = distances_of_depth(np.concatenate([depth_mm[None, top:bottom, left:right], seen]), K)
+        test, estimated, true = distances[0], distances[1 : 1 + self.num_estimates], distances[1 + self.num_estimates :]
         rows = zip(self.estimate, self.truth, strict=True)
         diameter = self.model.diameter_mm
         return np.stack([vsd_errors(test, estimated[e], true[t], taus, diameter, delta_mm) for e, t in rows])

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32
 
 from vpog.metrics.vsd import DepthRenderer
 from vpog.objects.mesh import Mesh
-from vpog.objects.rendering import render
+from vpog.objects.rendering import render_depth
 
 
 def mesh_depths(meshes: Mapping[int, Mesh]) -> DepthRenderer:
@@ -19,6 +19,6 @@ def mesh_depths(meshes: Mapping[int, Mesh]) -> DepthRenderer:
         K: Float[np.ndarray, "b 3 3"],
         size_hw: tuple[int, int],
     ) -> Float32[np.ndarray, "b h w"]:
-        return render(meshes[obj_id], cam_from_obj_mm, K, size_hw).depth_mm
+        return render_depth(meshes[obj_id], cam_from_obj_mm, K, size_hw)
 
     return depth

@@ -39,9 +39,9 @@ def command() -> Callable[..., Any]:
     import logging
 
     from typer.testing import CliRunner
-    from vpog.cli import app
 
     from posecore.training import preemption
+    from vpog.cli import app
 
     def run(*arguments: object) -> Any:
         root = logging.getLogger()

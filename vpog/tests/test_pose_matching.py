@@ -64,9 +64,7 @@ def test_matching_many_thresholds_at_once_is_the_greedy_rule_at_each(seed):
     scores, error = rng.integers(0, 5, num_estimates) / 4.0, rng.uniform(size=(num_estimates, num_truths))
     counts, thresholds = rng.uniform(size=num_truths) < 0.7, np.array([0.0, 0.2, 0.6, 2.0])
     pairs = pair_up(groups_e, scores, groups_t)
-    matches = match_by_score(
-        pairs, error[pairs.estimate, pairs.truth][:, None], thresholds, int(num_estimates), counts
-    )
+    matches = match_by_score(pairs, error[pairs.estimate, pairs.truth][:, None], thresholds, int(num_estimates), counts)
     for k, threshold in enumerate(thresholds):
         taken, ignored = greedy(groups_e, scores, groups_t, error, threshold, counts)
         expected = [taken.get(t, -1) for t in range(num_truths)]

@@ -9,5 +9,5 @@ from vpog.model.network import VpogNetwork
 def build_trainable(config: VpogConfig, *, load_weights: bool = True) -> VpogNetwork:
     """The network of a run; the running scale of the pose loss lies in it, so that checkpoints keep it."""
     network = build_network(config.model, load_weights=load_weights)
-    network.add_module("running_scale", RunningScale())
+    network.add_module("running_scale", RunningScale(config.loss.solver.norm_momentum))
     return network

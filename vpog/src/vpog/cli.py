@@ -180,7 +180,7 @@ def onboard(
                 output,
                 first=first,
                 unit=mesh_unit,
-                level=level,
+                level=level,  # type: ignore[arg-type]
                 models_info=models_info,
                 device=device,
             )

@@ -1,18 +1,16 @@
 """Folders of known objects: templates and sizes, made once from meshes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from posecore.errors import InputError
-from vpog.data.opening import info_of_points
 from vpog.loading import load_network
 from vpog.objects.mesh import Mesh
 from vpog.objects.mesh_list import numbered_meshes
 from vpog.objects.meshes import read_mesh, write_mesh
-from vpog.objects.models_info import ModelInfo, read_models_info, write_models_info
-from vpog.objects.symmetry_detection import detect_symmetry
+from vpog.objects.models_info import read_models_info, write_models_info
+from vpog.objects.symmetry_detection import model_info_of
 from vpog.pose_estimator import PoseEstimator
 from vpog.templates import load_templates, save_templates, templates_key, templates_of_mesh
 from vpog.views import Level
@@ -53,7 +51,7 @@ def onboard_files(
         if given is not None and obj_id not in given:
             raise InputError(f"{models_info}: has no object {obj_id} ({path})")
         mesh = read_mesh(path, unit=unit, diameter_mm=None if given is None else given[obj_id].diameter_mm)
-        info = given[obj_id] if given is not None else found_info(mesh)
+        info = given[obj_id] if given is not None else model_info_of(mesh)
         templates = templates_of_mesh(mesh, obj_id, level=level, size=size)
         save_templates(object_file(output, obj_id, ".npz"), templates, templates_key(mesh, level, size))
         write_mesh(object_file(output, obj_id, ".ply"), mesh)
@@ -70,12 +68,6 @@ def onboard_files(
             }
         )
     return {"folder": str(output), "objects": rows}
-
-
-def found_info(mesh: Mesh) -> ModelInfo:
-    """Size of a mesh, and the symmetries that its shape and colours show."""
-    discrete, continuous = detect_symmetry(mesh)
-    return replace(info_of_points(mesh.vertices_mm), symmetries_discrete=discrete, symmetries_continuous=continuous)
 
 
 def add_objects(estimator: PoseEstimator, folder: Path) -> dict[int, Mesh]:

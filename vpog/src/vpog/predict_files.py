@@ -21,7 +21,8 @@ from vpog.evaluate import changed
 from vpog.objects.mesh import Mesh
 from vpog.objects.mesh_list import SUFFIXES
 from vpog.objects.meshes import read_mesh
-from vpog.onboarding import add_objects, found_info
+from vpog.objects.symmetry_detection import model_info_of
+from vpog.onboarding import add_objects
 from vpog.pose_estimator import Detection, DetectionPoses, PoseEstimator
 from vpog.results_csv import ResultName, write_results
 from vpog.views import Level
@@ -141,7 +142,7 @@ def _known(estimator: PoseEstimator, options: PredictOptions) -> dict[int, Mesh]
         return add_objects(estimator, options.objects)
     assert options.mesh is not None
     mesh = read_mesh(options.mesh, unit=options.mesh_unit)
-    estimator.add_mesh(options.obj_id, mesh, found_info(mesh), options.level)
+    estimator.add_mesh(options.obj_id, mesh, model_info_of(mesh), options.level)
     return {options.obj_id: mesh}
 
 
@@ -213,7 +214,7 @@ def _predict_folder(
     meshes = {}
     for label, obj_id in ids.items():
         mesh = read_mesh(_mesh_of(folder, label), unit=options.mesh_unit)
-        estimator.add_mesh(obj_id, mesh, found_info(mesh), options.level)
+        estimator.add_mesh(obj_id, mesh, model_info_of(mesh), options.level)
         meshes[obj_id] = mesh
     detections = tuple(
         _folder_detection(row, ids, f"{folder / 'detections.json'}: [{place}]") for place, row in enumerate(listed)

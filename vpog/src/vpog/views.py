@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64, Int64
 
 from posecore.errors import InputError
 
-Level = int
+Level = Literal[0, 1, 2]
 """How often the icosahedron is divided: 0, 1, 2 for 42, 162, 642 views."""
 Distribution = Literal["all", "upper"]
 """upper: only views from z >= 0."""

@@ -17,8 +17,8 @@ from vpog.templates.camera import TEMPLATE_K, TEMPLATE_SIZE_HW, fit_distance_mm,
 from vpog.templates.cutting import CutView, cut_view
 from vpog.templates.drawing import draw_views
 from vpog.templates.files import write_bytes
-from vpog.templates.writing import RENDERER, Distribution, Level
-from vpog.views import view_rotations
+from vpog.templates.writing import RENDERER
+from vpog.views import Distribution, Level, view_rotations
 
 
 def templates_of_mesh(

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -28,10 +27,8 @@ from vpog.templates.files import (
     poses_file,
     write_bytes,
 )
-from vpog.views import view_rotations
+from vpog.views import Distribution, Level, view_rotations
 
-Level = Literal[0, 1, 2]
-Distribution = Literal["all", "upper"]
 RENDERER = "posecore Lambert 1"
 """Changes when the pictures of the same mesh do."""
 

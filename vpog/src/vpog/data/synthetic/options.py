@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from posecore.rendering import Backend
-from vpog.templates.writing import Distribution, Level
+from vpog.views import Distribution, Level
 
 BackgroundKind = Literal["plain", "gradient", "noise", "photo"]
 Range = tuple[float, float]

@@ -102,6 +102,46 @@ def templates(
         result_json({"folder": str(output), "objects": rows})
 
 
+@app.command()
+def describe(
+    folder: Annotated[Path, typer.Argument(help="Folder of rendered templates: OBJECT/VIEW.png and object_poses/.")],
+    sigma: Annotated[
+        float, typer.Option(help="Rendered meshes are so much larger than the objects (10 for GSO, ShapeNet).")
+    ] = 1.0,
+    shard: Shard = None,
+) -> None:
+    """Note camera, scale and boxes of templates that were rendered elsewhere: each later start is then seconds faster."""
+    with exit_codes():
+        from vpog.templates import TemplateStore, describe_templates
+
+        part, parts = part_of(shard)
+        objects = TemplateStore(folder, 64).objects[part::parts]
+        for obj_id in objects:
+            describe_templates(folder, obj_id, sigma)
+        result_json({"folder": str(folder), "objects": len(objects)})
+
+
+@app.command()
+def index(
+    shards: Annotated[str, typer.Argument(help="Folder, glob or braces of .tar shards.")],
+    output: Annotated[Path, typer.Option(help="File to write; name it in data.train[].object_index.")] = Path(
+        "object_index.json"
+    ),
+) -> None:
+    """One file with every object of every picture and where its bytes lie, for shards in folders that cannot be written to.
+
+    Without it each shard gets its own index beside it, when it is first opened.
+    """
+    with exit_codes():
+        from posecore.data.shards import find_shards
+        from vpog.data.object_index import write_object_index
+        from vpog.data.shards import WebDatasetImages
+
+        images = WebDatasetImages(find_shards(shards), "shards")
+        write_object_index(output, images.shards.indexes, images.instances)
+        result_json({"file": str(output), "pictures": len(images), "objects": len(images.instances)})
+
+
 @convert_app.command("bop")
 def convert_bop(
     root: Annotated[Path, typer.Argument(help="Folder of the set, as lmo.")],

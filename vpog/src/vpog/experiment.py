@@ -141,7 +141,7 @@ def with_found_files(config: VpogConfig, folders: Sequence[Path]) -> VpogConfig:
 def _with_found_files(dataset: DatasetConfig, folders: Sequence[Path]) -> DatasetConfig:
     found = {
         name: find_path(getattr(dataset, name), f"data: {dataset.name}: {name}", folders).resolve()
-        for name in ("templates", "models_info", "object_numbers")
+        for name in ("templates", "models_info", "object_numbers", "object_index")
         if getattr(dataset, name) is not None
     }
     images = next(

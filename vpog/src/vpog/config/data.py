@@ -30,6 +30,8 @@ class DatasetConfig(Config):
     sigma: PositiveFloat | None = None
     """How much larger the rendered meshes are than the objects in the pictures: 10 for GSO and ShapeNet; null: what
     templates.json says, else 1."""
+    object_index: Path | None = None
+    """kind shards: what `vpog data index` wrote, for folders that cannot be written to; null: an index beside each shard."""
     weight: PositiveFloat | None = None
     """Share of the draws, relative to the other data sets; all have one or none has (each instance once an epoch)."""
     skip_broken: bool = False
@@ -41,6 +43,8 @@ class TemplatesConfig(Config):
 
     cache_mb: PositiveInt = 512
     """Memory for cut templates in each loading process."""
+    preload: bool = False
+    """Fill it at the start instead of as templates are asked for."""
 
 
 class DataConfig(Config):
@@ -57,8 +61,9 @@ class DataConfig(Config):
     """Objects whose visible box has no longer side are left out."""
     val_limit: PositiveInt | None = None
     """Validate on this many instances, spread over the set; null: all."""
-    background: Literal["keep", "mask"] = "keep"
-    """What surrounds the query: as it is, or black outside the visible mask. Prediction does as training did."""
+    background: Literal["keep", "mask", "replace"] = "keep"
+    """What surrounds the query: as it is; black outside the visible mask, in prediction too; or, in training, a made-up
+    background, which prediction leaves as it is."""
     fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Part of the instances that an epoch sees, chosen anew each epoch."""
     templates: TemplatesConfig = TemplatesConfig()

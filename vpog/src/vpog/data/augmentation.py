@@ -59,5 +59,18 @@ def occlude(
     return covered, mask & ~hidden
 
 
+def made_up_background(size: int, rng: np.random.Generator) -> Picture:
+    """Coloured noise of several sizes, from flat to busy."""
+    layers = [
+        cv2.resize(
+            rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+        )
+        for cells in (2, 5, 13, 34)
+    ]
+    strengths = rng.uniform(0, 80, 4) * (rng.random(4) < 0.6)
+    values = rng.uniform(0, 255, 3) + sum(s * layer for s, layer in zip(strengths, layers, strict=True))
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
 def _blend(low: np.ndarray, high: np.ndarray, factor: float) -> np.ndarray:
     return np.asarray(low + factor * (high - low))

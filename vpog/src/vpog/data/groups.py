@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 
 from posecore.errors import InputError
 from vpog.config.augmentation import AugmentationConfig
-from vpog.data.augmentation import occlude, vary_colors
+from vpog.data.augmentation import made_up_background, occlude, vary_colors
 from vpog.data.crop import (
     box_of_bop,
     crop_depth,
@@ -46,7 +46,7 @@ class GroupRules:
     crop_scale: float = 1.0
     """Side of the crop over the longer side of the box."""
     background: str = "keep"
-    """keep, or mask: black outside the visible mask."""
+    """keep; mask: black outside the visible mask; replace: something made up where samples vary."""
     augmentation: AugmentationConfig | None = None
     """None: nothing varies."""
 
@@ -173,6 +173,8 @@ class GroupSource:
             rgb, mask = occlude(vary_colors(rgb, vary, rng), mask, vary, rng)
         if rules.background == "mask":
             rgb = rgb * mask[..., None]
+        elif rules.background == "replace" and vary is not None:
+            rgb = np.where(mask[..., None], rgb, made_up_background(rules.size, rng))
         depth = np.zeros(mask.shape, np.float32)
         if record.depth_mm is not None:
             depth = np.where(mask, crop_depth(record.depth_mm, crop_from_image, rules.size), 0).astype(np.float32)

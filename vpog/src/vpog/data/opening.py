@@ -95,6 +95,8 @@ def open_sources(
     parts = []
     for config in configs:
         dataset = open_dataset(config, rules.size, data.templates.cache_mb, folders)
+        if data.templates.preload:
+            dataset.templates.preload(dataset.templates.objects)
         objects = dataset.templates.objects[: data.max_objects] if data.max_objects else None
         part = GroupSource(
             dataset, rules, min_visib_fract=data.min_visib_fract, min_box_px=data.min_box_px, objects=objects
@@ -117,7 +119,9 @@ def open_images(config: DatasetConfig, folders: Sequence[Path] = ()) -> ImageSou
             None if numbers is None else read_obj_ids(find_path(numbers, f"{config.name}: object_numbers", folders))
         )
         return MegaPoseShards(shards, dataset=config.name, obj_ids=obj_ids, skip_broken=config.skip_broken)
-    return WebDatasetImages(shards, dataset=config.name, skip_broken=config.skip_broken)
+    index = config.object_index
+    found = None if index is None else find_path(index, f"{config.name}: object_index", folders)
+    return WebDatasetImages(shards, dataset=config.name, skip_broken=config.skip_broken, object_index=found)
 
 
 def _found_shards(where: str, folders: Sequence[Path]) -> str:

@@ -69,7 +69,7 @@ def made_up_background(size: int, rng: np.random.Generator) -> Picture:
     ]
     strengths = rng.uniform(0, 80, 4) * (rng.random(4) < 0.6)
     values = rng.uniform(0, 255, 3) + sum(s * layer for s, layer in zip(strengths, layers, strict=True))
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 def _blend(low: np.ndarray, high: np.ndarray, factor: float) -> np.ndarray:

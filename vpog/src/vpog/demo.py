@@ -240,7 +240,8 @@ def _section(
             f"How far are the estimated poses of {len(known['objects'])} objects that training never saw from the true ones, "
             "compared with a template drawn at random, turned in the picture's plane as fits the truth best, at the true "
             f"place (which no method knows)? {int(ours['targets'])} objects in {HELD_OUT.images} pictures, cut by "
-            "their true masks; a network of 1.2 million parameters; the median error of the place is "
+            f"their true masks, turned in its plane by up to {EASY.inplane_deg:.0f} degrees; a network of 1.2 million parameters; "
+            "the median error of the place is "
             f"{ours['median_translation_mm']:.0f} mm; "
             f"{seconds_per_picture:.2f} s a picture; everything on this page was made in {seconds:.0f} s on this machine."
         ),

@@ -22,6 +22,8 @@ class InferenceConfig(Config):
     solver: Literal["ransac", "epro"] = "ransac"
     """ransac: OpenCV's, then batched Levenberg-Marquardt on its inliers; epro: EPro-PnP's random-sample start and
     Levenberg-Marquardt on all weighed points."""
+    pairs: Literal["dense", "centre"] = "dense"
+    """dense: pixels of matched template patches by their predicted flow; centre: one pair a patch, from the centre's flow."""
     min_weight: Annotated[float, Field(ge=0.0)] = 0.0
     """Pixel pairs of less confidence (1 / flow scale, patches) are left out."""
     min_probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2

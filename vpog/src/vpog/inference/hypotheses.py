@@ -1,12 +1,14 @@
 """From the matches of groups to poses: one hypothesis for each template, and one of all templates together."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vpog.config.inference import InferenceConfig
+from vpog.inference.centre_pairs import centre_correspondences
 from vpog.inference.objects import TemplateBank
 from vpog.inference.scoring import PatchMatches, match_groups, patch_matches
 from vpog.model.network import VpogNetwork
@@ -70,10 +72,14 @@ def solve_groups(
     dense = network.dense(matching, pairs)
     confident = dense if config.min_weight == 0 else _without_doubtful(dense, config.min_weight)
     probability = matches.probability[pairs[:, 0], pairs[:, 1], pairs[:, 2]]
-    each = _solve(query, bank, owner, rows, pairs, confident, probability, matching.pnp_scale, config, False, seed)
+    solve = partial(
+        _solve, query, bank, owner, rows, matches, pairs, confident, probability, matching.pnp_scale, config,
+        network.patch_size,
+    )  # fmt: skip
+    each = solve(joint=False, seed=seed)
     if rows.shape[1] == 1:
         return _hypotheses(query, owner, rows, matches, each, joint=False)
-    together = _solve(query, bank, owner, rows, pairs, confident, probability, matching.pnp_scale, config, True, seed)
+    together = solve(joint=True, seed=seed)
     return joined(
         _hypotheses(query, owner, rows, matches, each, joint=False),
         _hypotheses(query, owner, rows, matches, together, joint=True),
@@ -108,11 +114,13 @@ def _solve(
     bank: TemplateBank,
     owner: Tensor,
     rows: Tensor,
+    matches: PatchMatches,
     pairs: Tensor,
     dense: DenseMatches,
     probability: Tensor,
     pnp_scale: Tensor,
     config: InferenceConfig,
+    patch_size: int,
     joint: bool,
     seed: int,
 ) -> _Solved:
@@ -122,17 +130,9 @@ def _solve(
         owner, rows = owner.repeat_interleave(size), rows.reshape(-1, 1)
         pnp_scale = pnp_scale.repeat_interleave(size, 0)
         pairs = torch.stack([pairs[:, 0] * size + pairs[:, 1], torch.zeros_like(pairs[:, 1]), *pairs[:, 2:].T], -1)
+        matches = PatchMatches(matches.patch.flatten(0, 1)[:, None], matches.probability.flatten(0, 1)[:, None])
     geometry = TemplateGeometry(bank.depth_mm[rows], bank.K[rows], bank.cam_from_obj_mm[rows])
-    found = matched_correspondences(
-        pairs,
-        dense,
-        probability,
-        geometry,
-        query.K[owner],
-        query.diameter_mm[owner],
-        pnp_scale,
-        WiringSettings(config.max_points, config.point_stride),
-    )
+    found = _correspondences(query, owner, geometry, matches, pairs, dense, probability, pnp_scale, config, patch_size)
     crop_px = bank.depth_mm.shape[-1]
     threshold = config.inlier_px * crop_px / TRAINED_CROP_PX
     if config.solver == "ransac":
@@ -142,6 +142,25 @@ def _solve(
     start = random_sample_start(found, seeds, StartSettings(), LmSettings())
     poses = solve_lm(found, start, LmSettings())
     return _Solved(poses, found, agreeing(found, poses, threshold))
+
+
+def _correspondences(
+    query: Query,
+    owner: Tensor,
+    geometry: TemplateGeometry,
+    matches: PatchMatches,
+    pairs: Tensor,
+    dense: DenseMatches,
+    probability: Tensor,
+    pnp_scale: Tensor,
+    config: InferenceConfig,
+    patch_size: int,
+) -> Correspondences:
+    K, unit_mm = query.K[owner], query.diameter_mm[owner]
+    if config.pairs == "centre":
+        return centre_correspondences(matches, pairs, dense.centre_flow, geometry, K, unit_mm, patch_size)
+    wiring = WiringSettings(config.max_points, config.point_stride)
+    return matched_correspondences(pairs, dense, probability, geometry, K, unit_mm, pnp_scale, wiring)
 
 
 def agreeing(found: Correspondences, poses: Poses, threshold_px: float) -> Bool[Tensor, "h n"]:

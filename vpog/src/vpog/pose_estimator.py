@@ -215,7 +215,8 @@ class PoseEstimator:
         if self.config.data.background == "mask":
             if mask is None:
                 raise InputError(
-                    f"{where}: has no mask, but the network was trained on masked pictures (data.background is mask)"
+                    f"{where}: has no mask, but the network was trained on masked pictures (data.background is mask); give its "
+                    "mask, or train with data.background=keep"
                 )
             rgb = rgb * mask[..., None]
         return _Crop(rgb, mask, crop_from_image @ K)

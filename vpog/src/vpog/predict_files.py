@@ -187,6 +187,11 @@ def _check(inputs: Sequence[Path], options: PredictOptions) -> None:
     if folders and len(folders) < len(inputs):
         raise InputError("predict: give pictures or folders, not both")
     if folders:
+        given = ("objects", "mesh", "box", "mask", "intrinsics", "fov_deg")
+        names = {"intrinsics": "k", "fov_deg": "fov"}
+        unused = [f"--{names.get(name, name)}" for name in given if getattr(options, name) is not None]
+        if unused:
+            raise InputError(f"predict: {', '.join(unused)}: for pictures only; a folder's own files tell all of that")
         return
     if (options.objects is None) == (options.mesh is None):
         raise InputError("predict: give either --objects (a folder that `vpog onboard` made) or --mesh")
@@ -199,7 +204,10 @@ def _check(inputs: Sequence[Path], options: PredictOptions) -> None:
 def _predict_folder(
     estimator: PoseEstimator, folder: Path, options: PredictOptions, output: Path
 ) -> list[dict[str, Any]]:
-    """image.*, camera.json {K}, detections.json [{label, bbox | mask}], meshes/LABEL/*."""
+    """image.*, camera.json {K}, detections.json [{label, bbox | mask}], meshes/LABEL/*.
+
+    A mask is the name of a picture in the folder, or run lengths as BOP has them.
+    """
     pictures = [file for file in sorted(folder.glob("image.*")) if file.suffix.lower() in PICTURES]
     if len(pictures) != 1:
         raise InputError(f"{folder}: has {len(pictures)} pictures named image.png (or .jpg, .webp); one is needed")
@@ -217,7 +225,8 @@ def _predict_folder(
         estimator.add_mesh(obj_id, mesh, model_info_of(mesh), options.level)
         meshes[obj_id] = mesh
     detections = tuple(
-        _folder_detection(row, ids, f"{folder / 'detections.json'}: [{place}]") for place, row in enumerate(listed)
+        _folder_detection(folder, row, ids, f"{folder / 'detections.json'}: [{place}]")
+        for place, row in enumerate(listed)
     )
     answered = _predict(estimator, [Scene(folder.name, rgb, K, detections)], meshes, output)
     return [row | {"label": labels[row["obj_id"] - 1]} for row in answered]
@@ -231,8 +240,10 @@ def _mesh_of(folder: Path, label: str) -> Path:
     return files[0]
 
 
-def _folder_detection(row: Any, ids: Mapping[str, int], where: str) -> Detection:
+def _folder_detection(folder: Path, row: Any, ids: Mapping[str, int], where: str) -> Detection:
     obj_id = ids[str(row["label"])]
+    if isinstance(row.get("mask"), str):
+        return Detection(obj_id, mask=_mask(folder / row["mask"]))
     if "mask" in row:
         return Detection(obj_id, mask=Rle.from_json(row["mask"], f"{where}.mask").decode())
     x, y, width, height = numbers(entry(row, "bbox", where), (4,), f"{where}.bbox").tolist()

@@ -111,7 +111,9 @@ def find_problems(options: SyntheticOptions) -> list[str]:
         if value is not None and not re.fullmatch(r"[A-Za-z0-9_]+", value):
             problems.append(f"{name}: {value!r}, must be letters, digits and _, as in train_pbr_web")
     if options.bop_split is not None and options.bop_split in (options.split, "models"):
-        problems.append(f"bop_split: {options.bop_split!r}, is the folder of the shards or the models; name another")
+        problems.append(
+            f"bop_split: {options.bop_split!r} is the folder of the shards or the models; choose another name"
+        )
     if not 0 <= options.symmetric_share <= 1:
         problems.append(f"symmetric_share: {options.symmetric_share}, must be 0 to 1")
     if not options.sigma > 0:

@@ -89,6 +89,7 @@ SMALL = (
     "inference.min_probability=0.001",
     "inference.point_stride=8",
     "inference.refinements=0",
+    "loss.pnp.weight=0.0",
 )
 """Overrides of tiny.json: a network that takes a step in milliseconds."""
 

@@ -199,6 +199,11 @@ class PoseEstimator:
         if detection.obj_id not in self.objects:
             known = ", ".join(map(str, sorted(self.objects))) or "none"
             raise InputError(f"{where}: this object was not added; known are: {known}")
+        if len(self.objects[detection.obj_id]) < self.inference.group:
+            raise InputError(
+                f"{where}: has {len(self.objects[detection.obj_id])} templates, but inference.group is "
+                f"{self.inference.group}: the network sees so many together"
+            )
         if not 0 <= detection.image < len(images) or len(images) != len(intrinsics):
             raise InputError(f"{where}: picture {detection.image} of {len(images)}, with {len(intrinsics)} intrinsics")
         picture, K = images[detection.image], np.asarray(intrinsics[detection.image], np.float64)
@@ -243,7 +248,7 @@ class PoseEstimator:
         self, query: Query, bank: TemplateBank, detections: Sequence[Detection]
     ) -> tuple[Int64[Tensor, " g"], Int64[Tensor, "g s"]]:
         """The groups of views that are solved, and whose they are."""
-        mode, size = self.inference.mode, self._group_size(detections)
+        mode, size = self.inference.mode, self.inference.group
         if mode == "subset":
             return self._everyones(
                 bank, detections, [self._near(d, self._hint_direction(n, d), size) for n, d in enumerate(detections)]
@@ -296,14 +301,11 @@ class PoseEstimator:
         rows = [bank.rows(detection.obj_id, own) for detection, own in zip(detections, views, strict=True)]
         return torch.arange(len(rows), device=self.device), torch.from_numpy(np.stack(rows)).to(self.device)
 
-    def _group_size(self, detections: Sequence[Detection]) -> int:
-        return min(self.inference.group, *(len(self.objects[detection.obj_id]) for detection in detections))
-
     def _refined(
         self, query: Query, bank: TemplateBank, detections: Sequence[Detection], found: Hypotheses
     ) -> Hypotheses:
         """Match each detection once more with the views around its best pose; better scores are found by ranking."""
-        size = self._group_size(detections)
+        size = self.inference.group
         views, owners = [], []
         for number, detection in enumerate(detections):
             own = (found.query == number).nonzero()[:, 0]

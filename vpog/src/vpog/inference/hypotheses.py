@@ -138,10 +138,17 @@ def _solve(
     if config.solver == "ransac":
         solved = ransac(found, RansacSettings(threshold_px=threshold, max_iterations=config.iterations), LmSettings())
         return _Solved(solved.poses, found, solved.inliers)
-    seeds = torch.arange(len(owner), device=owner.device) + seed
-    start = random_sample_start(found, seeds, StartSettings(), LmSettings())
+    start = random_sample_start(found, place_among_own(owner) + seed, StartSettings(), LmSettings())
     poses = solve_lm(found, start, LmSettings())
     return _Solved(poses, found, agreeing(found, poses, threshold))
+
+
+def place_among_own(owner: Int64[Tensor, " g"]) -> Int64[Tensor, " g"]:
+    """How many problems of the same query come before each: seeds that do not depend on the other queries."""
+    ordered, order = owner.sort(stable=True)
+    place = torch.empty_like(owner)
+    place[order] = torch.arange(len(owner), device=owner.device) - torch.searchsorted(ordered, ordered)
+    return place
 
 
 def _correspondences(

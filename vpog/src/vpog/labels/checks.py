@@ -48,10 +48,8 @@ def check_surfaces(
             f"pictures of {width} x {height} px have no whole number of patches of {patch_size} px; "
             f"take a multiple of patch_size"
         )
-    mask_pixels = query_mask.sum((-2, -1))[:, None]
-    empty = _Check(
-        mask_pixels == 0, mask_pixels.float(), lambda _: "the visible mask is empty; it must show the object"
-    )
+    is_empty = ~query_mask.flatten(1).any(1, keepdim=True)
+    empty = _Check(is_empty, is_empty.float(), lambda _: "the visible mask is empty; it must show the object")
     checks = {"query": [empty, *_checks_of(query)], "template": _checks_of(templates)}
     flags = [check.is_wrong.any() for group in checks.values() for check in group]
     if bool(torch.stack(flags).any()):

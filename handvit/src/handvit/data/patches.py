@@ -29,7 +29,7 @@ def warp_regions(
     """
     batch = regions.shape[:-3]
     if _are_patches(regions, patch_from_region, patch_size):
-        return regions * (1 / 255)
+        return regions.float().mul_(1 / 255)
     grid = _source_grid(patch_from_region.reshape(-1, 3, 3), patch_size, (regions.shape[-2], regions.shape[-1]))
     pictures = regions.reshape(-1, *regions.shape[-3:]).float()
     sampled = functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

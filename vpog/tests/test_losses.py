@@ -1,5 +1,6 @@
 """Loss terms: reference values, minima at the truth, gradients, and sums that add up over parts of a batch."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -449,7 +450,8 @@ torch.distributed.destroy_process_group()
 @pytest.mark.ddp
 def test_two_processes_share_one_running_scale(tmp_path):
     commands = [[sys.executable, "-c", ONE_OF_TWO, str(rank), str(tmp_path / "store")] for rank in (0, 1)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    alone_on_a_core = os.environ | {"OMP_NUM_THREADS": "1"}
+    processes = [subprocess.Popen(each, stdout=subprocess.PIPE, text=True, env=alone_on_a_core) for each in commands]
     answers = [process.communicate(timeout=120)[0].splitlines()[-1] for process in processes]
     alone, scales = RunningScale(0.1), torch.tensor([[2.0, 4.0], [6.0, 8.0]])
     wanted = [alone.add(scales + step, step).item() for step in range(3)]

@@ -144,11 +144,6 @@ def cosines_to_views(
     return _so3_cosines(allocentric_rotation(cam_from_obj_mm) if is_centred else cam_from_obj_mm[..., :3, :3], views)
 
 
-def selection_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
-    """Of a sample by its global number: independent of workers and of what was drawn before."""
-    return np.random.default_rng([seed, epoch, sample])
-
-
 def _check(views: TemplateViews, rules: SelectionRules, num_queries: int, num_generators: int) -> None:
     if num_generators != num_queries:
         raise InputError(f"select_batch: has {num_generators} generators for {num_queries} queries; give each its own")

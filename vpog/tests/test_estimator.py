@@ -64,11 +64,10 @@ def assert_same(first, second):
         np.testing.assert_allclose(mine.cam_from_obj_mm[:3, 3], other.cam_from_obj_mm[:3, 3], rtol=5e-3, atol=0.5)
 
 
-@pytest.mark.parametrize("solver", ["epro", "ransac"])
-@pytest.mark.parametrize("mode", ["cluster", "global"])
+@pytest.mark.parametrize(("mode", "solver"), [("cluster", "epro"), ("global", "epro"), ("cluster", "ransac")])
 def test_an_answer_does_not_depend_on_the_other_detections(mode, solver, known, scenes):
     images, K, detections, _ = scenes
-    estimator = known(mode=mode, solver=solver, refinements=1, iterations=20)
+    estimator = known(mode=mode, solver=solver, refinements=1)
     together = estimator.estimate(images, K, detections).results
     assert any(result.poses for result in together)
     for place in (0, len(detections) - 1):

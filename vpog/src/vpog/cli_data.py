@@ -206,7 +206,7 @@ def inspect(
 
         facts = describe(folder, size)
         if pictures is not None:
-            facts["pictures"] = [str(path) for path in draw_samples(folder, pictures, count, size, patch, seed)]
+            facts["drawn"] = [str(path) for path in draw_samples(folder, pictures, count, size, patch, seed)]
         result_json(facts) if as_json else result("\n".join(f"{key:18} {value}" for key, value in facts.items()))
 
 

@@ -22,7 +22,12 @@ from vpog.layout import dataset_of_folder
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parent
 README, PAGE, CHANGES = PACKAGE / "README.md", ROOT / "docs" / "vpog.md", PACKAGE / "CHANGELOG.md"
-PAGES = [README, PAGE, ROOT / "docs" / "clusters.md", ROOT / "docs" / "training.md", ROOT / "README.md"]
+PAGES = [
+    README,
+    PAGE,
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("clusters", "training", "conventions")),
+]
 
 
 def text_of(page):

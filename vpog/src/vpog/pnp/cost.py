@@ -35,10 +35,9 @@ def pose_costs(
 ) -> Float[Tensor, "b k"]:
     """Robust cost of k poses for each object."""
     K, (b, k) = correspondences.K, poses.shape[:2]
-    K_rot = K[:, None] @ quaternion_wxyz_to_matrix(poses[..., 3:])
-    K_trans = poses[..., :3] @ K.mT
-    points = correspondences.points_obj.mT
-    projected = (K_rot.reshape(b, 3 * k, 3) @ points).reshape(b, k, 3, -1) + K_trans[..., None]
+    px_from_obj = K[:, None] @ torch.cat([quaternion_wxyz_to_matrix(poses[..., 3:]), poses[..., :3, None]], -1)
+    points = torch.nn.functional.pad(correspondences.points_obj, (0, 1), value=1.0).mT  # no pass to add translations
+    projected = (px_from_obj.reshape(b, 3 * k, 4) @ points).reshape(b, k, 3, -1)
     pixels, weights = correspondences.pixels.mT[:, None], correspondences.weights.mT[:, None]
     residual = (projected[:, :, :2] / projected[:, :, 2:].clamp_min(z_min) - pixels) * weights
     return huber(residual.square().sum(-2), delta[:, None, None]).sum(-1)
@@ -55,15 +54,22 @@ def huber(squared: Float[Tensor, "*n"], delta: Float[Tensor, "*#n"]) -> Float[Te
 class Linearisation:
     """A pose's robustified residuals and how they move with its local coordinates."""
 
-    residual: Float[Tensor, "b m"]
-    """First all x, then all y: m = 2 n."""
-    jacobian_transposed: Float[Tensor, "b 6 m"]
+    rows: Float[Tensor, "b 7 m"]
+    """The transposed Jacobian, then the residuals: first all x, then all y, m = 2 n."""
     cost: Float[Tensor, " b"]
 
+    @property
+    def jacobian_transposed(self) -> Float[Tensor, "b 6 m"]:
+        return self.rows[:, :6]
+
+    @property
+    def residual(self) -> Float[Tensor, "b m"]:
+        return self.rows[:, 6]
+
     def normal_equations(self) -> tuple[Float[Tensor, "b 6 6"], Float[Tensor, "b 6"]]:
-        """J^T J and J^T r."""
-        transposed = self.jacobian_transposed
-        return transposed @ transposed.mT, (transposed @ self.residual[..., None])[..., 0]
+        """J^T J and J^T r, out of one product, which reads the rows once."""
+        products = self.rows @ self.rows.mT
+        return products[:, :6, :6], products[:, :6, 6]
 
 
 def linearise(
@@ -71,8 +77,8 @@ def linearise(
 ) -> Linearisation:
     """Residuals and Jacobian, both scaled by sqrt(rho'(s) / s) of their pair; differentiable, also in the weights."""
     K, weights = correspondences.K, correspondences.weights.mT
-    turned = quaternion_wxyz_to_matrix(pose[:, 3:]) @ correspondences.points_obj.mT
-    projected = K @ turned + K @ pose[:, :3, None]
+    twice_turned = (2 * quaternion_wxyz_to_matrix(pose[:, 3:])) @ correspondences.points_obj.mT
+    projected = torch.baddbmm(K @ pose[:, :3, None], K / 2, twice_turned)
     depth = projected[:, 2:].clamp_min(z_min)
     pixels = projected[:, :2] / depth
     residual = (pixels - correspondences.pixels.mT) * weights
@@ -83,17 +89,16 @@ def linearise(
     robust = torch.where(squared <= bound, 1.0, (positive / length).sqrt())
     slope = weights * (robust * (projected[:, 2:] >= z_min) / depth)
     return Linearisation(
-        (residual * robust).flatten(1),
-        _jacobian_transposed(slope, K[:, :2], pixels, turned),
+        _rows(slope, K[:, :2], pixels, twice_turned, residual * robust),
         torch.where(squared <= bound, squared / 2, delta[:, None, None] * length - bound / 2).sum((1, 2)),
     )
 
 
-def _jacobian_transposed(slope: Tensor, rows: Tensor, pixels: Tensor, turned: Tensor) -> Float[Tensor, "b 6 m"]:
+def _rows(slope: Tensor, K: Tensor, pixels: Tensor, twice_turned: Tensor, residual: Tensor) -> Float[Tensor, "b 7 m"]:
     """d(pixel)/d(translation) = a; d(X_cam)/d(dw) = [2 R x]_x, so that of the rotation is a x 2 R x. All x, then all y."""
-    ax, ay, az = slope * rows[..., :1], slope * rows[..., 1:2], slope * (rows[..., 2:] - pixels)
-    x, y, z = (2 * turned)[:, :, None].unbind(1)
-    return torch.stack([ax, ay, az, ay * z - az * y, az * x - ax * z, ax * y - ay * x], 1).flatten(2)
+    ax, ay, az = slope * K[..., :1], slope * K[..., 1:2], slope * (K[..., 2:] - pixels)
+    x, y, z = twice_turned[:, :, None].unbind(1)
+    return torch.stack([ax, ay, az, ay * z - az * y, az * x - ax * z, ax * y - ay * x, residual], 1).flatten(2)
 
 
 def _safe_root(squared: Tensor, bound: Tensor) -> Tensor:

@@ -248,6 +248,21 @@ def test_outlines_enclose_the_silhouette_and_leave_the_input_as_it_is():
     assert not has_color(draw_case(image, BOX, K, true, None, "case"), PREDICTION, 30)
 
 
+def test_of_crossing_objects_the_nearest_shows_at_each_pixel_whichever_origin_is_nearer():
+    slab = Mesh(CORNERS * np.float32([2.5, 1, 0.2]), BOX.faces, np.full((8, 3), (255, 0, 0), np.uint8))
+    cube = Mesh(CORNERS / np.float32([4, 3, 2]), BOX.faces, np.full((8, 3), (0, 255, 0), np.uint8))
+    leaning = pose(Rotation.from_euler("y", 45, degrees=True).as_matrix(), 420.0)  # its left end is the far one
+    before_its_end = pose(np.eye(3), 435.0)
+    before_its_end[0, 3] = -30.0
+    black = np.zeros((SIZE, SIZE, 3), np.uint8)
+    posed = [PosedMesh(slab, leaning), PosedMesh(cube, before_its_end)]
+    picture = draw_poses(black, posed, K, axes=False, fill=1.0)
+    assert picture[31, 14, 1] > 100  # the cube, whose origin is the farther one: -30 mm * 250 px / 435 mm + 31.5 px
+    assert picture[31, 14, 0] == 0
+    assert picture[31, 40, 0] > 100
+    np.testing.assert_array_equal(draw_poses(black, [], K, fill=1.0), black)
+
+
 def test_enlarged_pixels_keep_their_centres_and_patches_theirs():
     assert enlarge(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), 3).shape == (6, 6, 3)
     np.testing.assert_array_equal(enlarged_points(np.array([[0.0, 1]]), 4), [[1.5, 5.5]])

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from posecore.draw import PREDICTION, SUBPIXEL, TRUTH, Color, Picture, draw_mask_outline, draw_mesh_overlay, tile
 from vpog.draw.canvas import Sheet
 from vpog.objects.mesh import Mesh
-from vpog.objects.rendering import Z_NEAR_MM, render
+from vpog.objects.rendering import Z_NEAR_MM, render_scene
 
 AXIS_COLORS: tuple[Color, ...] = ((235, 60, 50), (60, 200, 70), (50, 110, 245))
 """x red, y green, z blue."""
@@ -38,16 +38,7 @@ def draw_pose(
     Args:
         fill: Opacity of the shaded mesh below the outline, 0..1.
     """
-    size = image.shape[0], image.shape[1]
-    drawn = render(posed.mesh, posed.cam_from_obj_mm[None].astype(np.float64), K[None].astype(np.float64), size)
-    canvas = image
-    if fill > 0:
-        canvas = draw_mesh_overlay(canvas, drawn.rgb[0] / 255.0, drawn.mask[0].astype(float), fill)
-    canvas = draw_mask_outline(canvas, drawn.mask[0], posed.color)
-    if axes:
-        length_mm = float(np.ptp(posed.mesh.vertices_mm, axis=0).max()) / 2
-        canvas = draw_axes(canvas, posed.cam_from_obj_mm, K, length_mm)
-    return canvas
+    return draw_poses(image, [posed], K, axes=axes, fill=fill)
 
 
 def draw_poses(
@@ -58,10 +49,17 @@ def draw_poses(
     axes: bool = True,
     fill: float = 0.0,
 ) -> Picture:
-    """Several objects, the farthest first."""
+    """Several objects: whole outlines and axes, those of the farthest first; of shaded meshes each pixel shows the nearest."""
     canvas = image.copy()
-    for each in sorted(posed, key=lambda p: -float(p.cam_from_obj_mm[2, 3])):
-        canvas = draw_pose(canvas, each, K, axes=axes, fill=fill)
+    poses = np.array([each.cam_from_obj_mm for each in posed], np.float64).reshape(-1, 4, 4)
+    scene = render_scene([each.mesh for each in posed], poses, K.astype(np.float64), (image.shape[0], image.shape[1]))
+    if fill > 0:
+        canvas = draw_mesh_overlay(canvas, scene.rgb / 255.0, (scene.instance_ids >= 0).astype(float), fill)
+    for place in np.argsort(-poses[:, 2, 3]).tolist():
+        canvas = draw_mask_outline(canvas, scene.masks[place], posed[place].color)
+        if axes:
+            length_mm = float(np.ptp(posed[place].mesh.vertices_mm, axis=0).max()) / 2
+            canvas = draw_axes(canvas, poses[place], K, length_mm)
     return canvas
 
 

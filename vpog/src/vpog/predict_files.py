@@ -74,8 +74,10 @@ def predict_files(
     if inputs[0].is_dir():
         found = [result for folder in inputs for result in _predict_folder(estimator, folder, options, output)]
     else:
-        meshes = _known(estimator, options)
-        found = _predict(estimator, [_scene(path, options) for path in inputs], meshes, output)
+        scenes = [
+            _scene(path, options) for path in inputs
+        ]  # before templates are rendered: a wrong option is told at once
+        found = _predict(estimator, scenes, _known(estimator, options), output)
     (output / "results.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     solved = sum(bool(row["poses"]) for row in found)
     return {"results": str(output / "results.json"), "objects": len(found), "with_pose": solved}
@@ -219,15 +221,15 @@ def _predict_folder(
     listed = rows(read_json(folder / "detections.json", "detections"), str(folder / "detections.json"))
     labels = sorted({str(entry(row, "label", f"{folder / 'detections.json'}: [{i}]")) for i, row in enumerate(listed)})
     ids = {label: place for place, label in enumerate(labels, 1)}
+    detections = tuple(
+        _folder_detection(folder, row, ids, f"{folder / 'detections.json'}: [{place}]")
+        for place, row in enumerate(listed)
+    )
     meshes = {}
     for label, obj_id in ids.items():
         mesh = read_mesh(_mesh_of(folder, label), unit=options.mesh_unit)
         estimator.add_mesh(obj_id, mesh, model_info_of(mesh), options.level)
         meshes[obj_id] = mesh
-    detections = tuple(
-        _folder_detection(folder, row, ids, f"{folder / 'detections.json'}: [{place}]")
-        for place, row in enumerate(listed)
-    )
     answered = _predict(estimator, [Scene(folder.name, rgb, K, detections)], meshes, output)
     return [row | {"label": labels[row["obj_id"] - 1]} for row in answered]
 

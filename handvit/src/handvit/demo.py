@@ -40,7 +40,7 @@ LOOKS = Difficulty(
     glove=1.0,
 )
 """Easy enough for a network of 0.4 million parameters to learn in two minutes: gloves with coloured fingers, hands upright."""
-SINGLES, CLIPS, CLIP_FRAMES = 3200, 80, 16
+SINGLES, CLIPS, CLIP_FRAMES = 4000, 80, 16
 HELD_OUT = 16
 STAGES = ("tiny.json", "tiny-stage2.json")
 

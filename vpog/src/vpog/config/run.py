@@ -1,7 +1,9 @@
 """The whole configuration of a run."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
+
+from pydantic import model_validator
 
 from posecore.config import Config
 from vpog.config.augmentation import AugmentationConfig
@@ -23,6 +25,15 @@ class VpogConfig(Config):
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
     figures: FiguresConfig = FiguresConfig()
+
+    @model_validator(mode="after")
+    def _patches_have_enough_pixels(self) -> Self:
+        least, patch = self.data.labels.min_visible_pixels, self.model.patch_size
+        if least > patch**2:
+            raise ValueError(
+                f"data.labels.min_visible_pixels is {least}, but a patch of model.patch_size {patch} has {patch**2} pixels"
+            )
+        return self
 
 
 __all__ = [

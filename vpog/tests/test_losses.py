@@ -448,11 +448,12 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.mark.ddp
+@pytest.mark.slow  # two processes import torch for it; test_training_runs trains with two and has the pose loss in them
 def test_two_processes_share_one_running_scale(tmp_path):
     commands = [[sys.executable, "-c", ONE_OF_TWO, str(rank), str(tmp_path / "store")] for rank in (0, 1)]
     alone_on_a_core = os.environ | {"OMP_NUM_THREADS": "1"}
     processes = [subprocess.Popen(each, stdout=subprocess.PIPE, text=True, env=alone_on_a_core) for each in commands]
-    answers = [process.communicate(timeout=120)[0].splitlines()[-1] for process in processes]
+    answers = [process.communicate(timeout=300)[0].splitlines()[-1] for process in processes]
     alone, scales = RunningScale(0.1), torch.tensor([[2.0, 4.0], [6.0, 8.0]])
     wanted = [alone.add(scales + step, step).item() for step in range(3)]
     assert answers == [str(wanted), str(wanted)]

@@ -1,6 +1,6 @@
 """From the matches of groups to poses: one hypothesis for each template, and one of all templates together."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -18,7 +18,6 @@ from vpog.pnp.poses import pose_to_matrix
 from vpog.pnp.ransac import ransac
 from vpog.pnp.records import Correspondences, Failure, Poses
 from vpog.pnp.settings import LmSettings, RansacSettings, StartSettings, WiringSettings
-from vpog.pnp.soundness import failures
 from vpog.pnp.start import random_sample_start
 from vpog.pnp.wiring import TemplateGeometry, matched_correspondences
 
@@ -141,8 +140,6 @@ def _solve(
         return _Solved(solved.poses, found, solved.inliers)
     start = random_sample_start(found, place_among_own(owner) + seed, StartSettings(), LmSettings())
     poses = solve_lm(found, start, LmSettings())
-    of_pairs = failures(found, LmSettings().min_points)  # why there was no start to solve from
-    poses = replace(poses, failure=torch.where(of_pairs == Failure.NONE, poses.failure, of_pairs))
     return _Solved(poses, found, agreeing(found, poses, threshold))
 
 

@@ -52,7 +52,7 @@ def solve_lm(
         if delta is None:
             delta = adaptive_delta(given.correspondences, settings.relative_delta)
         state = descend(given.correspondences, first, delta.to(first), settings)
-        failure = torch.maximum(given.failure, no_start)
+        failure = torch.where(given.failure == Failure.NONE, no_start, given.failure)
         is_finite = state.pose.isfinite().all(-1) & state.cost.isfinite()
         failure = torch.where((failure == Failure.NONE) & ~is_finite, int(Failure.NOT_FINITE), failure)
         return _poses(state, failure, start.dtype)

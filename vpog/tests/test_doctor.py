@@ -82,7 +82,7 @@ def test_a_configuration_and_the_data_that_it_names_are_checked(data, settings, 
     (tmp_path / "bad.json").write_text(json.dumps({"model": {"img_size": 112}, "data": {"train": named}}))
     (line,) = errors(check(tmp_path / "bad.json"))
     assert "templates: nowhere does not exist" in line
-    (tmp_path / "worse.json").write_text('{"modle": {}}')
+    (tmp_path / "worse.json").write_text('{"mdel": {}}')
     (line,) = errors(check(tmp_path / "worse.json"))
     assert "did you mean model?" in line
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small wait for each other's threads longer than they take
+
 import hypothesis
 import numpy as np
 import pytest

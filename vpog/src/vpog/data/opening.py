@@ -20,6 +20,7 @@ from vpog.data.template_set import TemplateSet
 from vpog.objects.mesh import largest_distance
 from vpog.objects.models_info import ModelInfo, read_models_info
 from vpog.templates import TemplateStore
+from vpog.templates.files import described_file
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,12 @@ def open_dataset(config: DatasetConfig, size: int, cache_mb: int, folders: Seque
     """
     templates = find_path(config.templates, f"{config.name}: templates", folders)
     store = TemplateStore(templates, size, sigma=config.sigma, cache_mb=cache_mb)
+    if config.sigma is None and not described_file(templates, store.objects[0]).exists():
+        logger.warning(
+            "%s: neither sigma nor templates.json tells how large its templates were rendered; they are taken to be of the "
+            "objects' own size (GSO and ShapeNet need sigma 10)",
+            config.name,
+        )
     models: Mapping[int, ModelInfo] = MeasuredModels(store)
     if config.models_info is not None:
         models = read_models_info(find_path(config.models_info, f"{config.name}: models_info", folders))

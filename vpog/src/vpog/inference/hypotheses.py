@@ -70,10 +70,9 @@ def solve_groups(
     matches = patch_matches(matching.logits, query.is_object[owner])
     pairs = _pairs(matches, config.min_probability)
     dense = network.dense(matching, pairs)
-    confident = dense if config.min_weight == 0 else _without_doubtful(dense, config.min_weight)
     probability = matches.probability[pairs[:, 0], pairs[:, 1], pairs[:, 2]]
     solve = partial(
-        _solve, query, bank, owner, rows, matches, pairs, confident, probability, matching.pnp_scale, config,
+        _solve, query, bank, owner, rows, matches, pairs, dense, probability, matching.pnp_scale, config,
         network.patch_size,
     )  # fmt: skip
     each = solve(joint=False, seed=seed)
@@ -101,12 +100,6 @@ class _Solved:
 def _pairs(matches: PatchMatches, least: float) -> Int64[Tensor, "m 4"]:
     group, template, patch = (matches.probability > least).nonzero(as_tuple=True)
     return torch.stack([group, template, patch, matches.patch[group, template, patch]], -1)
-
-
-def _without_doubtful(dense: DenseMatches, least: float) -> DenseMatches:
-    """Pixels of less weight count as nothing."""
-    doubtful = dense.weight < least
-    return DenseMatches(dense.flow, torch.where(doubtful, torch.inf, dense.scale), dense.centre_flow)
 
 
 def _solve(
@@ -166,7 +159,7 @@ def _correspondences(
     K, unit_mm = query.K[owner], query.diameter_mm[owner]
     if config.pairs == "centre":
         return centre_correspondences(matches, pairs, dense.centre_flow, geometry, K, unit_mm, patch_size)
-    wiring = WiringSettings(config.max_points, config.point_stride)
+    wiring = WiringSettings(config.max_points, config.point_stride, config.min_weight)
     return matched_correspondences(pairs, dense, probability, geometry, K, unit_mm, pnp_scale, wiring)
 
 

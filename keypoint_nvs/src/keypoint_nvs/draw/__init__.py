@@ -1,0 +1,1 @@
+"""Pictures of views, tokens, maps and points."""

@@ -1,0 +1,1 @@
+"""Loss terms: every one a named function; weighed in one place."""

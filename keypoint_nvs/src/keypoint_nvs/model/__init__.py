@@ -1,0 +1,1 @@
+"""Networks: reference attention, attention capture, Zero123++ and the tokens."""

@@ -54,6 +54,9 @@ class ModelConfig(Config):
     """Cameras of the six views."""
     view_px: PositiveInt = 32
     """Side of each generated view: 320 for Zero123++, 32 for the tiny architecture."""
+    vision_weights: Path | None = None
+    """A folder with the image encoder (CLIPVisionModelWithProjection), where weights has none: to begin from Stable
+    Diffusion 2."""
     unet_weights: Path | None = None
     """A state dict (.safetensors, or .bin/.ckpt of tensors) that replaces the UNet's, as InstantMesh's white-background one."""
     gradient_checkpointing: bool = False

@@ -16,8 +16,8 @@ class AutoencoderConfig(Config):
 
     kl_weight: NonNegativeFloat = 1e-6
     """Of the divergence of the latents' distribution from the standard normal one."""
-    measure_samples: PositiveInt = 256
-    """Training samples on which mean and deviation of the latents are measured at the end, for the normalisation."""
+    views: PositiveInt = 6
+    """Target views of each sample that are encoded, drawn anew each time."""
 
 
 class NvsConfig(Config):

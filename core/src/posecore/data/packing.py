@@ -67,11 +67,17 @@ def pack(batch: Any) -> Packed:
     for tensor in pickler.tensors:
         places.append(Place(end, tensor.dtype, tuple(tensor.shape)))
         end += -(-tensor.numel() * tensor.itemsize // ALIGNMENT) * ALIGNMENT
-    content = torch.empty(end, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+    content = torch.empty(0, dtype=torch.uint8).set_(_shared_storage(end))
     for place, tensor in zip(places, pickler.tensors, strict=True):
         flat = tensor.detach().reshape(-1).view(torch.uint8)
         content[place.start : place.start + len(flat)] = flat
     return Packed(content, tuple(places), buffer.getvalue())
+
+
+def _shared_storage(size: int) -> torch.UntypedStorage:
+    """New shared memory. `share_memory_` would fill it with a copy of what it was called for, which is nothing yet."""
+    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
+    return storage
 
 
 class _Pickler(pickle.Pickler):

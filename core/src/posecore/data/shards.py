@@ -22,6 +22,8 @@ MAX_OPEN = 128
 """Shards held open by one process; batch systems allow 1024 files."""
 SMALL_GAP = 1 << 16
 """Bytes between fields that cost less to read along than another call."""
+LARGE = 1 << 15
+"""Bytes of a field that cost more to cut out of its neighbours than another call."""
 
 
 class ShardSource:
@@ -100,6 +102,20 @@ class ShardSource:
                 raise InputError(f"{self.where(index)}: has no .{name}; it has {', '.join(self.members(index))}")
         return self._read_all(shard, row, [columns[name] for name in names])
 
+    def columns(self, index: int, names: Sequence[str]) -> list[int]:
+        """Where the index of the sample's shard has these fields: what `read_columns` asks for."""
+        columns = self._column_of[self._locate(index)[0]]
+        return [columns[name] for name in names]
+
+    def read_columns(self, index: int, columns: Sequence[int]) -> list[bytes]:
+        """As `read_members`, by what `columns` said of fields that the sample has.
+
+        Raises:
+            InputError: The shard has changed; names shard, key and field.
+        """
+        shard, row = self._locate(index)
+        return self._read_all(shard, row, columns)
+
     def key(self, index: int) -> str:
         shard, row = self._locate(index)
         return self.indexes[shard].keys[row]
@@ -131,7 +147,7 @@ class ShardSource:
         return self._read_all(shard, row, [column])[0]
 
     def _read_all(self, shard: int, row: int, columns: Sequence[int]) -> list[bytes]:
-        """Fields that lie close together are read in one go, with their headers.
+        """Small fields that lie close together are read in one go, with their headers.
 
         These tell a shard that has changed since it was indexed.
         """
@@ -139,20 +155,18 @@ class ShardSource:
         places = {c: (int(index.offsets[row, c]), int(index.sizes[row, c])) for c in columns}
         found = {}
         for group in _close(places):
-            start, end = places[group[0]][0] - BLOCK, sum(places[group[-1]])
             try:
-                data = os.pread(self._descriptor(shard), end - start, start)
+                files = _read_files(self._descriptor(shard), [places[column] for column in group])
             except OSError as error:
                 name = f"{index.keys[row]}.{index.fields[group[0]]}"
                 raise InputError(f"{index.path}: {name}: cannot be read: {error.strerror}") from None
-            for column in group:
-                offset, size = places[column]
-                name, at = f"{index.keys[row]}.{index.fields[column]}", offset - start
-                if len(data) < at + size or not _is_header_of(data[at - BLOCK : at], name, size):
+            for column, (header, content) in zip(group, files, strict=True):
+                name, size = f"{index.keys[row]}.{index.fields[column]}", places[column][1]
+                if len(content) < size or not _is_header_of(header, name, size):
                     raise InputError(
                         f"{index.path}: {name}: is not where the index says; delete {index.path.name}.index.json"
                     )
-                found[column] = data[at : at + size]
+                found[column] = content
         return [found[column] for column in columns]
 
     def _descriptor(self, shard: int) -> int:
@@ -200,17 +214,27 @@ def _columns(index: ShardIndex, fields: tuple[str, ...]) -> list[int]:
 
 
 def _close(places: Mapping[int, tuple[int, int]]) -> list[list[int]]:
-    """Columns by where they lie (offset, size), cut where the gap to the next is not small."""
+    """Columns by where they lie (offset, size), cut where the gap to the next is not small, and around large fields."""
     groups: list[list[int]] = []
     end = -SMALL_GAP
     for column in sorted(places, key=places.__getitem__):
         offset, size = places[column]
-        if groups and offset - end <= SMALL_GAP:
+        if groups and offset - end <= SMALL_GAP and size < LARGE:
             groups[-1].append(column)
         else:
             groups.append([column])
-        end = offset + size
+        end = -SMALL_GAP if size >= LARGE else offset + size
     return groups
+
+
+def _read_files(descriptor: int, places: Sequence[tuple[int, int]]) -> list[tuple[bytes, bytes]]:
+    """Header and bytes of files that follow each other; of one alone without cutting them out of more."""
+    if len(places) == 1:
+        ((offset, size),) = places
+        return [(os.pread(descriptor, BLOCK, offset - BLOCK), os.pread(descriptor, size, offset))]
+    start = places[0][0] - BLOCK
+    data = os.pread(descriptor, sum(places[-1]) - start, start)
+    return [(data[at - BLOCK : at], data[at : at + size]) for at, size in ((o - start, n) for o, n in places)]
 
 
 def _is_header_of(header: bytes, name: str, size: int) -> bool:

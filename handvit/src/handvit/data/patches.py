@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn import functional
 from handvit.data.geometry import HORIZON
 from handvit.data.sample import Batch
 
+SCALE = np.float32(1 / 255)
 BEYOND = -3.0
 """A place outside of every region, in grid_sample's units."""
 
@@ -29,7 +31,7 @@ def warp_regions(
     """
     batch = regions.shape[:-3]
     if _are_patches(regions, patch_from_region, patch_size):
-        return regions.float().mul_(1 / 255)
+        return torch.from_numpy(np.multiply(regions.numpy(), SCALE, dtype=np.float32))
     grid = _source_grid(patch_from_region.reshape(-1, 3, 3), patch_size, (regions.shape[-2], regions.shape[-1]))
     pictures = regions.reshape(-1, *regions.shape[-3:]).float()
     sampled = functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -6,7 +6,7 @@ picture, on the device (`data.patches`), or here (`sample_patches`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,7 +16,7 @@ from handvit.data.augmentation import GeometricDraw
 from handvit.data.camera_chain import CameraChain
 from handvit.data.records import ClipRecord, Handedness
 from handvit.data.region import cut_regions, open_pictures
-from handvit.data.sample import Sample
+from handvit.data.sample import Sample, changed
 from posecore.errors import InputError
 
 ENOUGH_JOINTS = 16
@@ -76,7 +76,7 @@ def prepare_clip(
         antialias=settings.antialias,
         sample=sample_patches,
     )
-    return replace(sample, regions=regions, patch_from_region=patch_from_region)
+    return changed(sample, regions=regions, patch_from_region=patch_from_region)
 
 
 def prepare_labels(

@@ -6,7 +6,7 @@ The members of a sample are listed in `members`; README.md describes the format.
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from handvit.data.check import check_record
 from handvit.data.legacy import OLD_SHAPES, Arrays, complete, read_legacy_frames
 from handvit.data.members import CHANNELS, LEGACY_FRAMES, NOTES, TEXTS, frame_members
-from handvit.data.records import FORMAT, ClipRecord, FrameFormat
+from handvit.data.records import FORMAT, ClipRecord, FrameFormat, Handedness
 from posecore.data.headers import read_header
 from posecore.data.shard_fields import decode_array, decode_json
 from posecore.data.shards import ShardSource, ShardWriter
@@ -31,6 +31,17 @@ _FORMATS: dict[str, FrameFormat] = {"webp": "webp", "jpg": "jpg", "jpeg": "jpg",
 _SIDES = {"right": "right", "left": "left", "r": "right", "l": "left"}
 _INTRINSICS = ("real", "fixed_virtual", "pseudo", "none")
 _SHAPES = {name: channel.shape for name, channel in CHANNELS.items()} | OLD_SHAPES
+
+
+class StoredPictures(NamedTuple):
+    """Of a whole sample, what is needed besides its labels to read it later without them."""
+
+    columns: list[int] | None
+    """Of its pictures in the shard's index; None: they lie in one member."""
+    checksums: list[int] | None
+    """None: the sample has none, or not what they should be."""
+    pose_mean: PoseMean | None
+    """None: the sample does not say."""
 
 
 def write_clip(writer: ShardWriter, record: ClipRecord) -> None:
@@ -125,17 +136,72 @@ class ClipShards:
         arrays = complete(arrays, num_frames, where)
         texts = _texts(content, arrays, where)
         rows = list(range(num_frames)) if frames is None else list(frames)
-        meta = self._to_absolute(arrays, content.get("meta", {}), texts["handedness"], where)
+        meta = self._to_absolute(index, arrays, content.get("meta", {}), texts["handedness"], where)
         ending = _ending(names, stored, where)
         columns: dict[str, Any] = {channel.field: arrays[name][rows] for name, channel in CHANNELS.items()}
         columns |= {name: [content[name][row] for row in rows] for name in NOTES if name in content}
         checksums = meta.pop(CHECKSUMS, None)
         encoded = self._pictures(index, names, stored, rows) if pictures else [b""] * len(rows)
         if pictures and checksums is not None:
-            _check_pictures(encoded, rows, checksums, num_frames, where)
+            if not isinstance(checksums, list) or len(checksums) != num_frames:
+                raise InputError(
+                    f"{where}.meta.json: {CHECKSUMS} is not a list of {num_frames} numbers, one for each frame"
+                )
+            _check_pictures(encoded, rows, [checksums[row] for row in rows], where)
         record = ClipRecord(self._source.key(index), encoded, ending, meta=meta, **texts, **columns)
         check_record(record, where, rows)
         return record
+
+    def stored_pictures(self, index: int) -> StoredPictures:
+        """Of a sample that `read` takes."""
+        members, where = self._source.members(index), self.where(index)
+        names = frame_members(members, where)
+        meta = {}
+        if "meta.json" in members:
+            meta = decode_json(self._source.read_members(index, ["meta.json"])[0], f"{where}.meta.json")
+        checksums: Any = meta.get(CHECKSUMS)
+        is_known = isinstance(checksums, list) and len(checksums) == len(names)
+        is_known = is_known and all(isinstance(value, int) and 0 <= value < 1 << 32 for value in checksums)
+        columns = self._source.columns(index, names) if names and (is_known or checksums is None) else None
+        return StoredPictures(columns, checksums if is_known else None, meta.get("pose_mean"))
+
+    def read_pictures(
+        self, index: int, rows: Sequence[int], columns: Sequence[int], checksums: Sequence[int] | None
+    ) -> list[bytes]:
+        """The pictures of some frames, as `stored_pictures` says of them. Nothing else is read.
+
+        Raises:
+            InputError: As `read`.
+        """
+        encoded = self._source.read_columns(index, columns)
+        if checksums is not None:
+            _check_pictures(encoded, rows, checksums, self.where(index))
+        return encoded
+
+    def absolute_pose(
+        self,
+        index: int,
+        pose: Float[np.ndarray, "t 48"],
+        has_mano: Float[np.ndarray, " t"],
+        side: Handedness,
+        pose_mean: PoseMean | None,
+    ) -> Float[np.ndarray, "t 48"]:
+        """The pose of the sample with the mean pose added where it is relative to it.
+
+        Args:
+            pose_mean: What the sample says; None: nothing.
+
+        Raises:
+            InputError: There is no mean pose to add.
+        """
+        if (pose_mean or self._pose_mean) == "absolute":
+            return pose
+        if self._hands_mean is None:
+            where = self.where(index)
+            raise InputError(f"{where}: its poses are relative to the mean pose; reading them needs the hand model")
+        mean = self._hands_mean.reshape(15, 3) * (MIRRORED_AXIS_ANGLE if side == "left" else 1.0)
+        offset = np.concatenate([np.zeros(3), mean.ravel()]) * has_mano[:, None]
+        return np.asarray((pose + offset).astype(np.float32))
 
     def _labels(self, index: int, members: Sequence[str], notes: bool) -> dict[str, Any]:
         """Decoded members by their names without the extension."""
@@ -160,7 +226,7 @@ class ClipShards:
             return [stored[row] for row in rows]
         return self._source.read_members(index, [names[row] for row in rows])
 
-    def _to_absolute(self, arrays: Arrays, meta: Any, side: str, where: str) -> dict[str, Any]:
+    def _to_absolute(self, index: int, arrays: Arrays, meta: Any, side: Handedness, where: str) -> dict[str, Any]:
         """Add the mean pose to a relative one, in place; the meta data then say so."""
         if not isinstance(meta, Mapping):
             raise InputError(f"{where}.meta.json: is a {type(meta).__name__}; expected an object")
@@ -169,21 +235,14 @@ class ClipShards:
         pose_mean = meta.get("pose_mean", self._pose_mean)
         if pose_mean not in ("absolute", "relative"):
             raise InputError(f"{where}.meta.json: pose_mean is {pose_mean!r}; expected absolute or relative")
-        if pose_mean == "relative":
-            if self._hands_mean is None:
-                raise InputError(f"{where}: its poses are relative to the mean pose; reading them needs the hand model")
-            mean = self._hands_mean.reshape(15, 3) * (MIRRORED_AXIS_ANGLE if side == "left" else 1.0)
-            offset = np.concatenate([np.zeros(3), mean.ravel()]) * arrays["has_mano"][:, None]
-            arrays["mano_pose"] = (arrays["mano_pose"] + offset).astype(np.float32)
+        arrays["mano_pose"] = self.absolute_pose(index, arrays["mano_pose"], arrays["has_mano"], side, pose_mean)
         return dict(meta) | {"pose_mean": "absolute"}
 
 
-def _check_pictures(encoded: Sequence[bytes], rows: Sequence[int], checksums: Any, num_frames: int, where: str) -> None:
+def _check_pictures(encoded: Sequence[bytes], rows: Sequence[int], checksums: Sequence[int], where: str) -> None:
     """A damaged JPEG decodes to something; only its checksum tells."""
-    if not isinstance(checksums, list) or len(checksums) != num_frames:
-        raise InputError(f"{where}.meta.json: {CHECKSUMS} is not a list of {num_frames} numbers, one for each frame")
-    for row, data in zip(rows, encoded, strict=True):
-        if zlib.crc32(data) != checksums[row]:
+    for row, data, checksum in zip(rows, encoded, checksums, strict=True):
+        if zlib.crc32(data) != checksum:
             raise InputError(
                 f"{where}: frame {row} does not match its checksum in meta.json: damaged; copy the shard again"
             )

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
@@ -13,9 +13,11 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from handvit.config.data import FilterConfig
 from handvit.data.clips import all_clips, passing_clips, split_clip_range, strata
 from handvit.data.filters import Dropped, good_frames
-from handvit.data.frame_table import FrameTable, open_frame_table
-from handvit.data.records import ClipRecord
-from handvit.data.sample import Sample
+from handvit.data.frame_labels import UNKNOWN
+from handvit.data.frame_table import FrameTable, open_frames
+from handvit.data.members import CHANNELS
+from handvit.data.records import ClipRecord, Handedness
+from handvit.data.sample import Sample, changed
 from handvit.data.shards import ClipShards, PoseMean
 from posecore.errors import InputError
 
@@ -67,7 +69,8 @@ class ClipSource:
     ) -> None:
         self.rules, self._prepare = rules, prepare
         self.clips = ClipShards(shards, pose_mean=pose_mean, hands_mean=hands_mean)
-        self.table = open_frame_table(list(shards))
+        self.table, self._labels = open_frames(list(shards))
+        self._first_frame = self.table.first_frame
         self._sequence, self._start, self.dropped = passing(self.table, rules)
         if not len(self._sequence):
             more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
@@ -93,7 +96,7 @@ class ClipSource:
         which = self._draw(index, rng)
         sequence, start = int(self._sequence[which]), int(self._start[which])
         sample = self._sample(which, f"{self.clips.where(sequence)}[{start}]", rng)
-        return replace(sample, key=f"{self.clips.shard(sequence).name}: {self.clips.key(sequence)}[{start}]")
+        return changed(sample, key=f"{self.clips.shard(sequence).name}: {self.clips.key(sequence)}[{start}]")
 
     def record(self, index: int) -> ClipRecord:
         """The T frames of a clip as they are stored; of several clips the first."""
@@ -147,7 +150,11 @@ class ClipSource:
         return chosen
 
     def _sample(self, which: int, where: str, rng: np.random.Generator) -> Sample:
-        return self._prepare(replace(self._read(which, notes=False), key=where), rng)
+        try:
+            return self._prepare(self._labelled(which, where), rng)
+        except InputError:
+            self._read(which, notes=False)  # checks all that the shard says, and tells it better
+            raise
 
     def _draw(self, index: int, rng: np.random.Generator) -> int:
         low, high = int(self._low[index]), int(self._high[index])
@@ -158,8 +165,38 @@ class ClipSource:
         start, step = int(self._start[which]), self.rules.frame_step
         return range(start, start + self.rules.num_frames * step, step)
 
-    def _read(self, which: int, notes: bool, pictures: bool = True) -> ClipRecord:
-        return self.clips.read(int(self._sequence[which]), self._frames(which), notes=notes, pictures=pictures)
+    def _read(self, which: int, notes: bool) -> ClipRecord:
+        return self.clips.read(int(self._sequence[which]), self._frames(which), notes=notes)
+
+    def _labelled(self, which: int, key: str, pictures: bool = True) -> ClipRecord:
+        """What samples are made of: labels that are kept beside the shard, and pictures out of it."""
+        sequence, frames = int(self._sequence[which]), self._frames(which)
+        first = int(self._first_frame[sequence])
+        rows = self._labels.read(range(first + frames.start, first + frames.stop, frames.step))
+        columns = rows["column"].tolist()
+        if pictures and UNKNOWN in columns:
+            return replace(self._read(which, notes=False), key=key)
+        encoded = [b""] * len(frames)
+        if pictures:
+            checksums = rows["crc32"].tolist()
+            known = None if UNKNOWN in checksums else checksums
+            encoded = self.clips.read_pictures(sequence, frames, columns, known)
+        side: Handedness = "left" if self.table.is_left[sequence] else "right"
+        labels: dict[str, Any] = {channel.field: rows[channel.field] for channel in CHANNELS.values()}
+        says: PoseMean | None = _POSE_MEANS[int(rows["pose_is_relative"][0])]
+        labels["mano_pose"] = self.clips.absolute_pose(sequence, labels["mano_pose"], labels["has_mano"], side, says)
+        return ClipRecord(
+            key=key,
+            frames=encoded,
+            frame_format="jpg",
+            handedness=side,
+            data_source=str(self.table.data_source[sequence]),
+            source_split="",
+            **labels,
+        )
+
+
+_POSE_MEANS: dict[int, PoseMean | None] = {UNKNOWN: None, 0: "absolute", 1: "relative"}
 
 
 def segments_to_indices(counts: Sequence[int], segments: Sequence[tuple[int, int, int]]) -> Int64[np.ndarray, " k"]:

@@ -1,7 +1,6 @@
 """Clips whose frames are tokens of stage 1 instead of pictures."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from jaxtyping import Float
 
 from handvit.data.preparation import Preparation
 from handvit.data.preprocess import PatchSettings, prepare_labels
-from handvit.data.sample import Sample
+from handvit.data.sample import Sample, changed
 from handvit.data.shards import PoseMean
 from handvit.data.source import ClipRules, ClipSource
 from handvit.data.token_files import TokenOrigin, TokenTable
@@ -41,6 +40,6 @@ class TokenClips(ClipSource):
         frames = self._frames(which)
         first = int(self.table.first_frame[self._sequence[which]]) + frames.start
         tokens, size_wh = self._tokens.read(first, len(frames), frames.step, where)
-        record = replace(self._read(which, notes=False, pictures=False), key=where)
+        record = self._labelled(which, where, pictures=False)
         sample = prepare_labels(record, size_wh.astype(np.float64), self._settings)
-        return replace(sample, tokens=tokens)
+        return changed(sample, tokens=tokens)

@@ -1,0 +1,147 @@
+"""Which of the many tokens mark keypoints: the most compact ones, far apart (StableKeypoints).
+
+All functions take every object at once; nothing loops over tokens or objects.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from keypoint_nvs.peaks import argmax_peaks, top_peaks
+
+FLOOR = 1e-5
+"""Added to the Gaussians before they are normalised, so that their logarithm is finite."""
+REACH = 7.0
+"""Sigmas at which a Gaussian is cut off: exp(-24.5) is 1e-6 of the floor."""
+
+Ranking = Literal["kl", "entropy", "first"]
+
+
+def gaussian_kl(maps: Float[Tensor, "*batch h w"], sigma: float, subjects: int = 1) -> Float[Tensor, "*batch"]:
+    """Divergence KL(G' || S) of each map from a Gaussian at its own peak; low: the map is a compact blob.
+
+    S is the softmax over the map's pixels, G' = (G + 1e-5) / sum with G the mean of Gaussians (sigma in pixels of the
+    map, height 1) at the `subjects` highest peaks. With U = G + floor and Z its sum,
+
+        KL = sum U log U / Z - log Z - sum U map / Z + logsumexp(map)
+
+    in which G matters within a few sigmas of a peak only. So the floor's part is taken over the whole map, the rest in
+    windows around the peaks: no stack of Gaussians is built.
+    """
+    height, width = maps.shape[-2:]
+    flat = maps.reshape(-1, height, width)
+    peaks = top_peaks(flat, subjects) if subjects > 1 else argmax_peaks(flat)[:, None]
+    rows, cols, gaussian, owned = _windows(peaks, (height, width), sigma)
+    values = flat.flatten(1).gather(1, (rows[..., :, None] * width + cols[..., None, :]).flatten(1))
+    gaussian, values = (gaussian * owned).flatten(1), values
+    above = gaussian + FLOOR
+    log_floor = math.log(FLOOR)
+    # away from the windows U = floor; inside them, what U adds to that
+    total = gaussian.sum(1) + FLOOR * height * width
+    entropy = (above * above.log() - FLOOR * log_floor).sum(1) + height * width * FLOOR * log_floor
+    expected = (gaussian * values).sum(1) + FLOOR * flat.sum((1, 2))
+    divergence = (entropy - expected) / total - total.log() + flat.flatten(1).logsumexp(1)
+    return divergence.reshape(maps.shape[:-2])
+
+
+def map_entropy(maps: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch"]:
+    """Entropy of the softmax over each map's pixels, in nats; low: the map is concentrated."""
+    flat = maps.flatten(-2)
+    normaliser = flat.logsumexp(-1)
+    return normaliser - ((flat - normaliser[..., None]).exp() * flat).sum(-1)
+
+
+@torch.no_grad()
+def farthest_points(points: Float[Tensor, "*batch m d"], k: int) -> Int64[Tensor, "*batch {k}"]:
+    """Indices of k points far apart: the farthest pair, then always the point farthest from those taken.
+
+    Of equal distances the earliest pair (in lexicographic order) or point wins.
+    """
+    num_points = points.shape[-2]
+    if not 1 <= k <= num_points:
+        raise ValueError(f"farthest_points: cannot take {k} of {num_points} points")
+    apart = ((points[..., :, None, :] - points[..., None, :, :]) ** 2).sum(-1)
+    pair = apart.flatten(-2).argmax(-1)
+    taken = torch.stack((pair // num_points, pair % num_points), -1)[..., :k]
+    while taken.shape[-1] < k:
+        to_taken = apart.gather(-2, taken[..., :, None].expand(*taken.shape, num_points))
+        nearest = to_taken.amin(-2).scatter(-1, taken, -1.0)
+        taken = torch.cat((taken, nearest.argmax(-1, keepdim=True)), -1)
+    return taken
+
+
+def select_tokens(
+    maps: Float[Tensor, "*batch n h w"],
+    k: int,
+    candidates: int,
+    sigma: float,
+    ranking: Ranking = "kl",
+    subjects: int = 1,
+    distance_maps: Float[Tensor, "*batch n h2 w2"] | None = None,
+) -> Int64[Tensor, "*batch {k}"]:
+    """k of n tokens for each picture by itself; see `select_tokens_of_views`."""
+    distances = None if distance_maps is None else distance_maps[..., None, :, :, :]
+    return select_tokens_of_views(maps[..., None, :, :, :], k, candidates, sigma, ranking, subjects, distances)
+
+
+@torch.no_grad()
+def select_tokens_of_views(
+    maps: Float[Tensor, "*batch v n h w"],
+    k: int,
+    candidates: int,
+    sigma: float,
+    ranking: Ranking = "kl",
+    subjects: int = 1,
+    distance_maps: Float[Tensor, "*batch v n h2 w2"] | None = None,
+) -> Int64[Tensor, "*batch {k}"]:
+    """k of n tokens for each object, over its v views: one choice for all of them.
+
+    The `candidates` tokens best in the mean over the views (lowest divergence from a Gaussian, lowest entropy, or simply
+    the first) are thinned to k whose peaks, of all views side by side, are far apart. Distances are measured on
+    `distance_maps`, of the warped pictures as upstream does, or on `maps` themselves where it is None.
+    """
+    num_tokens = maps.shape[-3]
+    if not 1 <= k <= candidates <= num_tokens:
+        raise ValueError(f"select_tokens: {k} of {candidates} candidates of {num_tokens} tokens is impossible")
+    if ranking == "first":
+        best = torch.arange(candidates, device=maps.device).expand(*maps.shape[:-4], candidates)
+    else:
+        cost = gaussian_kl(maps, sigma, subjects) if ranking == "kl" else map_entropy(maps)
+        best = cost.mean(-2).sort(dim=-1, stable=True).indices[..., :candidates]
+    peaks = argmax_peaks(maps if distance_maps is None else distance_maps)  # (v n 2)
+    places = peaks.transpose(-3, -2).flatten(-2)  # (n, v 2)
+    kept = farthest_points(places.gather(-2, best[..., None].expand(*best.shape, places.shape[-1])), k)
+    return best.gather(-1, kept)
+
+
+def vote(selections: Int64[Tensor, "*pictures"], num_tokens: int, k: int) -> Int64[Tensor, " {k}"]:
+    """The k tokens chosen most often, most first; of equal counts the lowest index first."""
+    counts = torch.bincount(selections.flatten(), minlength=num_tokens)
+    if k > num_tokens:
+        raise ValueError(f"vote: cannot keep {k} of {num_tokens} tokens")
+    return counts.sort(descending=True, stable=True).indices[:k]
+
+
+def _windows(peaks: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rows (m p w), columns (m p w) of the windows about p peaks of m maps, G there (m p w w), and where it counts.
+
+    A pixel counts once: not outside the map, and not in two windows.
+    """
+    reach = math.ceil(REACH * sigma)
+    steps = torch.arange(-reach, reach + 1, device=peaks.device)
+    sides = torch.tensor(size, device=peaks.device)
+    centre = (peaks * sides - 0.5).round().to(torch.int64)
+    at = centre[..., None] + steps  # (m p 2 w)
+    valid = (at >= 0) & (at < sides[:, None])
+    away = at[:, :, None] - centre[:, None, :, :, None]  # (m p q 2 w): from every peak q
+    profile = torch.exp(-(away.to(peaks.dtype) ** 2) / (2 * sigma**2))
+    gaussian = torch.einsum("mpqr,mpqc->mprc", profile[..., 0, :], profile[..., 1, :]) / peaks.shape[1]
+    near = away.abs() <= reach
+    shared = near[..., 0, :, None] & near[..., 1, None, :]  # (m p q w w)
+    earlier = torch.ones(shared.shape[1:3], dtype=torch.bool, device=peaks.device).tril(-1)
+    owned = valid[..., 0, :, None] & valid[..., 1, None, :] & ~(shared & earlier[..., None, None]).any(2)
+    rows, cols = torch.minimum(at.clamp(min=0), sides[:, None] - 1).unbind(2)
+    return rows, cols, gaussian, owned

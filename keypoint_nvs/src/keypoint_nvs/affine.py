@@ -28,7 +28,7 @@ def inverse_theta(theta: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2
     """The warp that undoes theta, as far as the picture did not leave the frame."""
     (a, b), (c, d) = theta[..., 0, :2].unbind(-1), theta[..., 1, :2].unbind(-1)
     determinant = a * d - b * c
-    back = torch.stack((d, -b, -c, a), -1).unflatten(-1, (2, 2)) / determinant[..., None, None]
+    back = torch.stack((torch.stack((d, -b), -1), torch.stack((-c, a), -1)), -2) / determinant[..., None, None]
     return torch.cat((back, -back @ theta[..., 2:]), -1)
 
 
@@ -50,7 +50,7 @@ def random_theta(
 
     Copy i of a seed is the same however many are drawn, and whatever the other seeds are.
     """
-    turn, size, *shifts = uniforms(seeds, stream, 4 * copies).unflatten(1, (copies, 4)).unbind(-1)
+    turn, size, *shifts = uniforms(seeds, stream, 4 * copies).reshape(-1, copies, 4).unbind(-1)
     low, high = scale
     return affine_theta(
         (2 * turn - 1) * angle_deg, low + (high - low) * size, (2 * torch.stack(shifts, -1) - 1) * translate

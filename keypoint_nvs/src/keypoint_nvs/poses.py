@@ -41,7 +41,8 @@ def centres_of(cam_from_world: Float[np.ndarray, "*batch 4 4"]) -> Float64[np.nd
 def azimuth_deg_of(cam_from_world: Float[np.ndarray, "*batch 4 4"]) -> Float64[np.ndarray, "*batch"]:
     """Azimuth of the cameras' places, in -180..180; without meaning for one straight above the origin."""
     centres = centres_of(cam_from_world)
-    return np.degrees(np.arctan2(centres[..., 1], centres[..., 0]))
+    azimuth: np.ndarray = np.degrees(np.arctan2(centres[..., 1], centres[..., 0]))
+    return azimuth
 
 
 def turn_world(

@@ -37,12 +37,14 @@ def fit_linear(
     weighted = np.einsum("mj,ma->jma", seen.astype(float), x)
     columns = weighted.mT @ y.reshape(len(y), -1, 2).transpose(1, 0, 2)  # (j k2 2)
     each = np.linalg.pinv(weighted.mT @ x) @ columns
-    return each.transpose(1, 0, 2).reshape(x.shape[1], -1)
+    joined: np.ndarray = each.transpose(1, 0, 2).reshape(x.shape[1], -1)
+    return joined
 
 
 def apply_linear(source: Float[np.ndarray, "m k 2"], W: Float[np.ndarray, "k2 j2"]) -> Float[np.ndarray, "m j 2"]:
     """Landmarks, in 0..1, from keypoints."""
-    return (_centred(source) @ W + 0.5).reshape(len(source), -1, 2)
+    landmarks: np.ndarray = (_centred(source) @ W + 0.5).reshape(len(source), -1, 2)
+    return landmarks
 
 
 def fit_linear_swapped(

@@ -107,7 +107,7 @@ class TokenAttention:
         )
         attended = F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
         projected: Tensor = attn.to_out[1](attn.to_out[0](attended.transpose(1, 2).flatten(2)))
-        return projected / attn.rescale_output_factor
+        return projected.div(attn.rescale_output_factor)
 
 
 def _layer_scores(attn: Attention, hidden_states: Tensor, context: Tensor) -> LayerScores:

@@ -52,12 +52,12 @@ class Resizer:
     def rows(self, wide: Float[Tensor, "c h s r m"], block: RowBlock) -> Float[Tensor, "c h rows r m"]:
         """Scores of a block of rows."""
         native = wide[:, :, block.native_start : block.native_stop]
-        return (block.weights @ native.flatten(3)).unflatten(3, wide.shape[3:])
+        return (block.weights @ native.flatten(3)).view(*native.shape[:2], -1, *wide.shape[3:])
 
     def add_rows_back(self, wide: Float[Tensor, "c h s r m"], block: RowBlock, gradient: Tensor) -> None:
         """Add what `rows` passes back to the gradient of `wide`."""
-        part = (block.weights.T @ gradient.flatten(3)).unflatten(3, wide.shape[3:])
-        wide[:, :, block.native_start : block.native_stop] += part
+        target = wide[:, :, block.native_start : block.native_stop]
+        target += (block.weights.T @ gradient.flatten(3)).view(target.shape)
 
     def narrow(self, wide: Float[Tensor, "c h s r m"]) -> Float[Tensor, "c h p m"]:
         """What the resizing of columns passes back: the gradient of the native scores."""

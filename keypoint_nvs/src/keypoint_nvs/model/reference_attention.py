@@ -7,6 +7,7 @@ What is remembered belongs to one call and travels through the UNet as an argume
 blocks again in backward, hands each block the pass that it belonged to.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +31,8 @@ class _Pass:
     reached: set[str] = field(default_factory=set)
 
 
-class _Written(Exception):  # noqa: N818 - not an error: the way out of a UNet whose output nobody needs
-    pass
+class _Written(Exception):
+    """No error: the way out of a UNet whose output nobody needs."""
 
 
 class ReferenceSelfAttention:
@@ -100,10 +101,8 @@ class ReferenceUNet:
     def _written(self, noisy_condition: Tensor, t: Tensor, context: Tensor) -> dict[str, Tensor]:
         """Inputs of all self-attentions."""
         writing = _Pass({}, writes=True, last=self._last if self._may_stop() else None)
-        try:
+        with suppress(_Written):
             self.unet(noisy_condition, t, context, cross_attention_kwargs={_KEY: writing}, return_dict=False)
-        except _Written:
-            pass
         self._check(writing)
         return writing.bank
 

@@ -3,6 +3,7 @@
 Latents are kept as x0 + sigma noise; the network sees them divided by sqrt(sigma^2 + 1).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,24 +37,24 @@ def sampling_steps(alphas_cumprod: Float[Tensor, " all"], steps: int) -> Samplin
 
 def network_input(x: Float[Tensor, "*shape"], sigma: float) -> Float[Tensor, "*shape"]:
     """Latents x0 + sigma noise at the variance that the network was trained with."""
-    return x / (sigma**2 + 1) ** 0.5
+    return x / math.hypot(sigma, 1)
 
 
-def guided(v: Float[Tensor, "b2 *rest"], guidance: float) -> Float[Tensor, "b *rest"]:
+def guided(v: Float[Tensor, "b2 c *hw"], guidance: float) -> Float[Tensor, "b c *hw"]:
     """Away from the negative answer, which is the first half of the rows."""
     negative, positive = v.chunk(2)
     return negative + guidance * (positive - negative)
 
 
 def ancestral_step(
-    x: Float[Tensor, "b *rest"],
-    v: Float[Tensor, "b *rest"],
+    x: Float[Tensor, "b c *hw"],
+    v: Float[Tensor, "b c *hw"],
     sigma: float,
     next_sigma: float,
-    noise: Float[Tensor, "b *rest"],
-) -> Float[Tensor, "b *rest"]:
+    noise: Float[Tensor, "b c *hw"],
+) -> Float[Tensor, "b c *hw"]:
     """From noise level `sigma` to `next_sigma`: down further by Euler, then up again by fresh noise."""
-    x0 = x / (sigma**2 + 1) - v * (sigma / (sigma**2 + 1) ** 0.5)
-    up = (next_sigma**2 * (sigma**2 - next_sigma**2) / sigma**2) ** 0.5
-    down = (next_sigma**2 - up**2) ** 0.5
+    x0 = x / (sigma**2 + 1) - v * (sigma / math.hypot(sigma, 1))
+    up = next_sigma * math.sqrt(1 - (next_sigma / sigma) ** 2)
+    down = next_sigma**2 / sigma
     return x + (x - x0) * ((down - sigma) / sigma) + noise * up

@@ -36,21 +36,21 @@ class NoiseSchedule(nn.Module):
         return len(self.alphas_cumprod)
 
     def add_noise(
-        self, x0: Float[Tensor, "b *rest"], noise: Float[Tensor, "b *rest"], t: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b *rest"]:
+        self, x0: Float[Tensor, "b c *hw"], noise: Float[Tensor, "b c *hw"], t: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b c *hw"]:
         signal, spread = self._parts(t, x0.ndim)
         return signal * x0 + spread * noise
 
     def velocity(
-        self, x0: Float[Tensor, "b *rest"], noise: Float[Tensor, "b *rest"], t: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b *rest"]:
+        self, x0: Float[Tensor, "b c *hw"], noise: Float[Tensor, "b c *hw"], t: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b c *hw"]:
         """What a v-prediction network learns."""
         signal, spread = self._parts(t, x0.ndim)
         return signal * noise - spread * x0
 
     def x0_from_velocity(
-        self, noisy: Float[Tensor, "b *rest"], v: Float[Tensor, "b *rest"], t: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b *rest"]:
+        self, noisy: Float[Tensor, "b c *hw"], v: Float[Tensor, "b c *hw"], t: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b c *hw"]:
         signal, spread = self._parts(t, noisy.ndim)
         return signal * noisy - spread * v
 

@@ -199,13 +199,15 @@ class Zero123Plus(nn.Module):
         noise = torch.cat([_noise(seeds, stream(step), condition.shape[1:]) for stream in kinds])
         noisy_condition = sampling.network_input(condition + sigma * noise, sigma)
         noisy = sampling.network_input(x, sigma).repeat(halves, 1, 1, 1)
-        return self._reference_unet(noisy, t, context, noisy_condition).float()
+        v: Tensor = self._reference_unet(noisy, t, context, noisy_condition).float()
+        return v
 
     def _draw(self, pixels: Tensor, seeds: Tensor, stream: int) -> Tensor:
         """Latents from the autoencoder's distribution; one picture may be drawn for all seeds."""
         with torch.no_grad():
             posterior = self.vae.encode(pixels).latent_dist
-        mean, std = posterior.mean.float(), posterior.std.float()
+        mean: Tensor = posterior.mean.float()
+        std: Tensor = posterior.std.float()
         return mean + std * _noise(seeds.to(mean.device), stream, mean.shape[1:])
 
     def _latent_shape(self) -> tuple[int, int, int]:
@@ -231,7 +233,7 @@ def _resized_views(views: Tensor, size: int) -> Tensor:
     if views.shape[-2:] == (size, size):
         return views
     flat = F.interpolate(views.flatten(0, 1), (size, size), mode="bicubic", align_corners=False, antialias=True)
-    return flat.clamp(0, 1).unflatten(0, views.shape[:2])
+    return flat.clamp(0, 1).reshape(*views.shape[:3], size, size)
 
 
 def _noise(seeds: Tensor, stream: int, shape: tuple[int, ...]) -> Tensor:

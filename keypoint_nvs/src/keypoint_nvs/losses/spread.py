@@ -29,7 +29,10 @@ def safe_length(vectors: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
     return torch.where(is_zero, 0, torch.where(is_zero, 1, squares).sqrt())
 
 
-def spread_3d(points: Float[Tensor, "*batch k 3"]) -> Float[Tensor, "*batch"]:
-    """Root of the mean squared distance of the points from their mean, in their unit: what is logged beside the error."""
-    squares = (points - points.mean(-2, keepdim=True)).square().sum(-1)
-    return squares.mean(-1).sqrt()
+def spread_3d(points: Float[Tensor, "*batch k 3"], counted: Bool[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
+    """Root of the mean squared distance of the points that count from their mean, in their unit; 0 without any."""
+    weights = counted.to(points.dtype)[..., None]
+    total = weights.sum(-2, keepdim=True).clamp_min(1)
+    mean = (points * weights).sum(-2, keepdim=True) / total
+    squares = ((points - mean).square() * weights).sum((-2, -1))
+    return (squares / total[..., 0, 0]).sqrt()

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from handvit.data.geometry import apply_homography, behind
+from handvit.data.jpeg_rows import first_rows
 from posecore.data.headers import read_header
 from posecore.data.images import decode_image
 from posecore.errors import InputError
@@ -53,22 +54,27 @@ class Picture:
         is_plain_jpeg = header.format == "JPEG" and header.channels < 4 and header.bits == 8 and header.is_complete
         return cls(name, header.width, header.height, content, is_plain_jpeg)
 
-    def decoded(self, block: int) -> tuple[Pixels, int]:
+    def decoded(self, block: int, rows: int | None = None) -> tuple[Pixels, int]:
         """The pixels, averaged over blocks of at most `block`, and over how many they are.
+
+        Args:
+            rows: Of the picture; those below them may be missing.
 
         Raises:
             InputError: As `decode_image`; the file has an EXIF orientation, so labels' pixels are ambiguous.
         """
         if isinstance(self.content, np.ndarray):
             return self.content, 1
-        done = min(block, 8)
+        done, height = min(block, 8), self.height
         if self.is_jpeg:
-            pixels = cv2.imdecode(np.frombuffer(self.content, np.uint8), JPEG_BLOCKS[done] | cv2.IMREAD_COLOR_RGB)
+            encoded, part = first_rows(self.content, self.height if rows is None else rows)
+            height = self.height if part is None else part
+            pixels = cv2.imdecode(encoded, JPEG_BLOCKS[done] | cv2.IMREAD_COLOR_RGB)
             if pixels is None:
                 raise InputError(f"{self.name}: is damaged and cannot be decoded; copy it again")
         else:
             pixels, done = decode_image(self.content, self.name), 1
-        if pixels.shape[:2] != (-(-self.height // done), -(-self.width // done)):
+        if pixels.shape[:2] != (-(-height // done), -(-self.width // done)):
             raise InputError(
                 f"{self.name}: is stored as {self.width} x {self.height} px but its EXIF orientation turns it; "
                 "save it upright without one"
@@ -154,7 +160,7 @@ def _cut(picture: Picture, span: Int[np.ndarray, "2 2"], block: int) -> Pixels:
     (left, top), (right, bottom) = span.tolist()
     if right <= left or bottom <= top:
         return np.zeros((1, 1, 3), np.uint8)
-    pixels, done = picture.decoded(block)
+    pixels, done = picture.decoded(block, bottom * block)
     rest = block // done
     part = pixels[top * rest : bottom * rest, left * rest : right * rest]
     if rest == 1:

@@ -92,13 +92,26 @@ def train(
 @app.command(rich_help_panel=cli.USE)
 def evaluate(
     checkpoint: Checkpoint,
-    data: Annotated[str | None, typer.Option("--data", help="Store of held-out objects; default: of the training.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Store of held-out objects; default: of the training.")
+    ] = None,
     train_data: Annotated[
         str | None,
         typer.Option(help="Store on which regression and baselines are fitted; default: that of the training."),
     ] = None,
     benchmark: Annotated[
-        Literal["celeba", "celeba_wild", "cub", "cub_001", "cub_002", "cub_003", "taichi", "deepfashion", "human36m", "annotated"]
+        Literal[
+            "celeba",
+            "celeba_wild",
+            "cub",
+            "cub_001",
+            "cub_002",
+            "cub_003",
+            "taichi",
+            "deepfashion",
+            "human36m",
+            "annotated",
+        ]
         | None,
         typer.Option(help="--data is the folder of a public benchmark: regression to its annotations."),
     ] = None,
@@ -108,7 +121,9 @@ def evaluate(
     guidance: Guidance = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Drawn views that are averaged.")] = None,
     warps: Warps = None,
-    untrained: Annotated[bool, typer.Option("--untrained/--no-untrained", help="Also measure untrained tokens.")] = True,
+    untrained: Annotated[
+        bool, typer.Option("--untrained/--no-untrained", help="Also measure untrained tokens.")
+    ] = True,
     device: Device = "auto",
 ) -> None:
     """Measure on held-out samples: views (PSNR, SSIM) and keypoints (consistency, equivariance, regression), with baselines.
@@ -143,7 +158,8 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or videos.")],
     checkpoint: Checkpoint,
     views: Annotated[
-        bool, typer.Option("--views/--no-views", help="Also generate the rig's views, keypoints in them, and 3D keypoints.")
+        bool,
+        typer.Option("--views/--no-views", help="Also generate the rig's views, keypoints in them, and 3D keypoints."),
     ] = True,
     fit: Annotated[
         Literal["exact", "centre_crop", "pad"], typer.Option(help="Pictures that are not square: refuse, cut, pad.")
@@ -189,7 +205,8 @@ def generate(
         Literal["exact", "centre_crop", "pad"], typer.Option(help="Pictures that are not square: refuse, cut, pad.")
     ] = "exact",
     rig: Annotated[
-        Literal["zero123plus-v1.1", "zero123plus-v1.2"], typer.Option(help="Cameras, where the checkpoint is a folder of diffusers.")
+        Literal["zero123plus-v1.1", "zero123plus-v1.2"],
+        typer.Option(help="Cameras, where the checkpoint is a folder of diffusers."),
     ] = "zero123plus-v1.2",
     sampling_steps: Steps = None,
     guidance: Guidance = None,
@@ -206,7 +223,9 @@ def generate(
 
         changes = {"sampling_steps": sampling_steps, "guidance": guidance, "seed": seed}
         part = None if shard is None else cli.part_of(shard)
-        result_json(generate_store(inputs, checkpoint, output, fit=fit, rig=rig, changes=changes, part=part, device=device))
+        result_json(
+            generate_store(inputs, checkpoint, output, fit=fit, rig=rig, changes=changes, part=part, device=device)
+        )
 
 
 @app.command(rich_help_panel=cli.USE)
@@ -240,7 +259,9 @@ def submit(
     partition: Annotated[str | None, typer.Option(help="Partition, for example gpu or ai.")] = None,
     account: Annotated[str | None, typer.Option(help="Account.")] = None,
     job_name: Annotated[str | None, typer.Option(help="Default: the run folder's name.")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="A job of 20 minutes and 20 steps, to try the set-up.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="A job of 20 minutes and 20 steps, to try the set-up.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job script, submit nothing.")] = False,
 ) -> None:
     """The same training as a SLURM job that saves, requeues and resumes when it is preempted or out of time."""

@@ -23,5 +23,9 @@ def dataset_of_path(path: str) -> MultiviewData | ImageData:
     if place.suffix in STORES and place.is_file():
         return MultiviewData(path=str(place.absolute()))
     if place.is_file():
-        raise InputError(f"{path}: is no HDF5 store ({', '.join(STORES)}); give a store, a folder of stores or of pictures")
-    raise InputError(f"{path}: no such file or folder; --data needs an HDF5 store, or a folder of stores or of pictures")
+        raise InputError(
+            f"{path}: is no HDF5 store ({', '.join(STORES)}); give a store, a folder of stores or of pictures"
+        )
+    raise InputError(
+        f"{path}: no such file or folder; --data needs an HDF5 store, or a folder of stores or of pictures"
+    )

@@ -49,7 +49,7 @@ class Anatomy:
 def random_anatomy(rng: np.random.Generator) -> Anatomy:
     """Another animal."""
 
-    def angles(*ranges_deg: tuple[float, float]) -> Float[np.ndarray, " n"]:
+    def angles(*ranges_deg: tuple[int, int]) -> Float[np.ndarray, " n"]:
         low, high = np.deg2rad(np.array(ranges_deg)).T
         return np.asarray(rng.uniform(low, high))
 
@@ -84,7 +84,7 @@ def posed(animal: Anatomy, phase: float) -> Ellipsoids:
     legs = hips + animal.leg[0] * leg_directions
     # the snout's middle lies just outside the head, so that it can be seen
     snout = head + 1.1 * animal.head * snout_direction
-    along = np.stack([_direction(0, 0), neck_direction, snout_direction, *leg_directions, tail_direction])
+    along = np.stack([_direction(0.0, 0.0), neck_direction, snout_direction, *leg_directions, tail_direction])
     slim = np.stack([animal.snout, *[animal.leg] * 4, animal.tail])[:, [0, 1, 1]]
     return Ellipsoids(
         centre=np.stack([np.zeros(3), head, snout, *legs, tail]),

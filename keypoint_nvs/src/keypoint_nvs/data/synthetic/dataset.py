@@ -11,6 +11,7 @@ import numpy as np
 
 from keypoint_nvs.data.records import MultiviewSample
 from keypoint_nvs.data.store_format import RIGS
+from keypoint_nvs.data.store_paths import SUFFIXES
 from keypoint_nvs.data.store_writing import StoreWriter
 from keypoint_nvs.data.synthetic.anatomy import NUM_PARTS, PART_NAMES
 from keypoint_nvs.data.synthetic.objects import make_numbered
@@ -25,7 +26,7 @@ def synthesise(path: Path, options: SyntheticOptions, workers: int = 0) -> dict[
     """Write a store of made-up objects; the same options give the same samples.
 
     Args:
-        path: The .hdf5 file.
+        path: The .hdf5 or .h5 file.
         workers: Processes that render; 0: this one does. The result is the same. Two of them pay from about 300 objects
             of 32 px on.
 
@@ -33,7 +34,7 @@ def synthesise(path: Path, options: SyntheticOptions, workers: int = 0) -> dict[
         Counts and ranges, for a person to look at.
 
     Raises:
-        InputError: The file exists, its name does not end in .hdf5, or workers is negative.
+        InputError: The file exists, its name is not a store's, or workers is negative.
     """
     _check(path, workers)
     rig = options.rig.name if options.rig.name in RIGS else "free"
@@ -63,8 +64,8 @@ def synthetic_samples(options: SyntheticOptions, workers: int = 0) -> Iterator[M
 
 def _check(path: Path, workers: int) -> None:
     problems = []
-    if path.suffix != ".hdf5":
-        problems.append(f"{path}: the name of a store ends in .hdf5")
+    if path.suffix not in SUFFIXES:
+        problems.append(f"{path}: the name of a store ends in {' or '.join(SUFFIXES)}")
     if path.exists():
         problems.append(f"{path}: exists already; remove it or choose another name")
     if workers < 0:

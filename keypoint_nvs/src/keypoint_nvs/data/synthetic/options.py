@@ -1,9 +1,8 @@
 """What made-up objects are made from."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
-
-import numpy as np
 
 from keypoint_nvs.rig import OBJECT_RADIUS, Rig, zero123plus_rig
 from posecore.errors import InputError
@@ -45,21 +44,18 @@ class SyntheticOptions:
 
 def _count_problems(options: SyntheticOptions) -> list[str]:
     least = {"objects": 1, "first_object": 0, "frames": 1, "seed": 0, "view_px": 8, "supersampling": 1}
-    problems = [
+    return [
         f"{name}: {getattr(options, name)}, must be at least {value}"
         for name, value in least.items()
         if getattr(options, name) < value
     ]
-    if options.body_color not in ("random", "fixed"):
-        problems.append(f"body_color: {options.body_color!r}, must be random or fixed")
-    return problems
 
 
 def _range_problems(options: SyntheticOptions) -> list[str]:
     bounds = {
         "azimuth_range_deg": (-360.0, 360.0),
         "elevation_range_deg": (-85.0, 85.0),
-        "distance_range": (0.6, np.inf),
+        "distance_range": (0.6, 100.0),
     }
     problems = []
     for name, (low, high) in bounds.items():
@@ -79,7 +75,7 @@ def _sight_problems(options: SyntheticOptions) -> list[str]:
     if not 0 < options.cond_fov_deg < 180:
         return [f"cond_fov_deg: {options.cond_fov_deg:g}, must be above 0 and below 180"]
     nearest = max(options.distance_range[0], 1.01 * OBJECT_RADIUS)  # nearer ones are told by their range
-    needed = float(2 * np.rad2deg(np.arcsin(OBJECT_RADIUS / nearest)))
+    needed = 2 * math.degrees(math.asin(OBJECT_RADIUS / nearest))
     if options.cond_fov_deg < needed - 1e-6:
         return [
             f"cond_fov_deg: {options.cond_fov_deg:g}, must be at least {needed:.4g} for objects at distance "

@@ -16,7 +16,7 @@ from posecore.data.mixed import MixedSource
 from posecore.data.sampler import GlobalBatchSampler
 from posecore.data.shard_fields import decode_array
 from posecore.data.shard_index import index_path, open_index, scan
-from posecore.data.shards import ShardSource, ShardWriter, find_shards
+from posecore.data.shards import LARGE, SMALL_GAP, ShardSource, ShardWriter, find_shards
 from posecore.data.streaming import ShardStream
 from posecore.errors import InputError
 
@@ -91,6 +91,24 @@ def test_samples_whose_fields_differ_are_read_member_by_member(tmp_path):
         assert (
             problem(lambda name=name: source.read_members(1, [name])) == f"{where}: has no .{name}; it has 0.txt, cls"
         )
+
+
+def test_members_of_any_size_are_read_by_name_or_place_whatever_lies_between(tmp_path):
+    sizes = [10, LARGE, 20, 30, 2 * LARGE, SMALL_GAP - 1, 40]
+    members = {f"{i}.bin": bytes([i]) * size for i, size in enumerate(sizes)}
+    with ShardWriter(tmp_path) as writer:
+        for key in "ab":
+            writer.write(key, members)
+    source = ShardSource(writer.paths, fields=())
+    for names in (["0.bin", "6.bin"], ["3.bin", "2.bin", "0.bin"], ["1.bin"], ["4.bin", "1.bin", "2.bin"], [*members]):
+        expected = [members[name] for name in names]
+        assert source.read_members(1, names) == expected
+        assert source.read_columns(1, source.columns(1, names)) == expected
+    path = writer.paths[0]
+    path.write_bytes(path.read_bytes().replace(b"b.1.bin", b"c.1.bin"))
+    assert problem(lambda: source.read_columns(1, source.columns(1, ["1.bin"]))) == (
+        f"{path}: b.1.bin: is not where the index says; delete {path.name}.index.json"
+    )
 
 
 def test_webdataset_reads_our_shards(tmp_path):

@@ -3,7 +3,8 @@
     PYTHONPATH=core/bench python handvit/bench/bench_handvit_loader.py --json build/bench/bench_handvit_loader.json
 
 Milliseconds a frame, two workers on either side, in mid-epoch: from the first batch to the last. Both give patches of
-224 px, 0..1, and labels; ours draws clips at random, checks every label, and moves joints and cameras with the patch.
+224 px, 0..1, and labels; ours draws clips at random, checks pictures, and moves joints and cameras with the patch. Its
+labels were read and checked when the shards were opened first, which is not timed: that is once for all runs.
 Pictures are JPEG files of 640 x 480 px with a hand of 120 to 200 px.
 """
 

@@ -41,9 +41,8 @@ def first_rows(data: bytes, rows: int) -> tuple[UInt8[np.ndarray, " n"], int | N
     height = (rows // layout.row_of_blocks + 2) * layout.row_of_blocks
     if height == layout.width:  # of a square nobody sees that it was turned
         height += layout.row_of_blocks
-    is_end = (whole[layout.scan_at : -1] == 0xFF) & (
-        whole[layout.scan_at + 1 :] == 0xD9
-    )  # 8 times as fast as data.find
+    scan = whole[layout.scan_at :]
+    is_end = (scan[:-1] == 0xFF) & (scan[1:] == 0xD9)  # 10 us, data.find 80
     end = int(is_end.argmax())
     if height >= layout.height or not is_end[end]:
         return whole, None

@@ -14,7 +14,8 @@ from keypoint_nvs.data.rgba_images import read_rgba
 from keypoint_nvs.data.store import MultiviewStore
 from keypoint_nvs.rig import Rig, rig_of
 from keypoint_nvs.scaling import Background, composite
-from posecore.draw import draw_keypoints, draw_mask_outline, joint_colors, tile
+from posecore.draw import draw_keypoints, draw_mask_outline, joint_colors, tile, write_picture
+from posecore.errors import InputError
 
 CELL_PX = 160
 """Smaller views are shown at least this large, by whole factors."""
@@ -217,9 +218,6 @@ def write_sheet(path: Path, sheet: UInt8[np.ndarray, "h w 3"]) -> None:
     Raises:
         InputError: The name does not end in .png.
     """
-    from posecore.draw import write_picture
-    from posecore.errors import InputError
-
     if path.suffix != ".png":
         raise InputError(f"{path}: the sheet is a PNG; give a name that ends in .png")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -79,8 +79,8 @@ def resized(rgba: Rgba, side: int) -> Rgba:
         rgb = _resize(pixels[:, :3], side)
         return np.concatenate([_bytes(rgb), np.full((1, side, side), 255, np.uint8)])
     premultiplied = _resize(pixels[:, :3] * weights, side)
-    alpha = _resize(weights, side).clamp(0, 1)
-    colour = torch.where(alpha > 0, premultiplied / alpha.clamp(min=1 / 255), torch.zeros_like(premultiplied))
+    alpha = _resize(weights, side)  # may overshoot 0..1, as the colours do that it divides
+    colour = torch.where(alpha > 0.5 / 255, premultiplied / alpha.clamp(min=0.5 / 255), 0)
     return np.concatenate([_bytes(colour), _bytes(alpha * 255)])
 
 

@@ -26,25 +26,12 @@ def gaussian_kl(maps: Float[Tensor, "*batch h w"], sigma: float, subjects: int =
     S is the softmax over the map's pixels, G' = (G + 1e-5) / sum with G the mean of Gaussians (sigma in pixels of the
     map, height 1) at the `subjects` highest peaks. With U = G + floor and Z its sum,
 
-        KL = sum U log U / Z - log Z - sum U map / Z + logsumexp(map)
+        KL = sum U log U / Z - log Z - sum U map / Z + log sum exp(map)
 
     in which G matters within a few sigmas of a peak only. So the floor's part is taken over the whole map, the rest in
-    windows around the peaks: no stack of Gaussians is built.
+    windows around the peaks: no stack of Gaussians is built. Maps are attention, 0..1: the exponential is not shifted.
     """
-    height, width = maps.shape[-2:]
-    flat = maps.reshape(-1, height, width)
-    peaks = top_peaks(flat, subjects) if subjects > 1 else argmax_peaks(flat)[:, None]
-    rows, cols, gaussian, owned = _windows(peaks, (height, width), sigma)
-    values = flat.flatten(1).gather(1, (rows[..., :, None] * width + cols[..., None, :]).flatten(1))
-    gaussian, values = (gaussian * owned).flatten(1), values
-    above = gaussian + FLOOR
-    log_floor = math.log(FLOOR)
-    # away from the windows U = floor; inside them, what U adds to that
-    total = gaussian.sum(1) + FLOOR * height * width
-    entropy = (above * above.log() - FLOOR * log_floor).sum(1) + height * width * FLOOR * log_floor
-    expected = (gaussian * values).sum(1) + FLOOR * flat.sum((1, 2))
-    divergence = (entropy - expected) / total - total.log() + flat.flatten(1).logsumexp(1)
-    return divergence.reshape(maps.shape[:-2])
+    return _divergence(maps, _peaks(maps, subjects), sigma)
 
 
 def map_entropy(maps: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch"]:
@@ -106,13 +93,14 @@ def select_tokens_of_views(
     num_tokens = maps.shape[-3]
     if not 1 <= k <= candidates <= num_tokens:
         raise ValueError(f"select_tokens: {k} of {candidates} candidates of {num_tokens} tokens is impossible")
+    peaks = _peaks(maps, subjects)
     if ranking == "first":
         best = torch.arange(candidates, device=maps.device).expand(*maps.shape[:-4], candidates)
     else:
-        cost = gaussian_kl(maps, sigma, subjects) if ranking == "kl" else map_entropy(maps)
+        cost = _divergence(maps, peaks, sigma) if ranking == "kl" else map_entropy(maps)
         best = cost.mean(-2).sort(dim=-1, stable=True).indices[..., :candidates]
-    peaks = argmax_peaks(maps if distance_maps is None else distance_maps)  # (v n 2)
-    places = peaks.transpose(-3, -2).flatten(-2)  # (n, v 2)
+    apart = peaks[..., 0, :] if distance_maps is None else argmax_peaks(distance_maps)  # (v n 2)
+    places = apart.transpose(-3, -2).flatten(-2)  # (n, v 2)
     kept = farthest_points(places.gather(-2, best[..., None].expand(*best.shape, places.shape[-1])), k)
     return best.gather(-1, kept)
 
@@ -125,23 +113,47 @@ def vote(selections: Int64[Tensor, "*pictures"], num_tokens: int, k: int) -> Int
     return counts.sort(descending=True, stable=True).indices[:k]
 
 
-def _windows(peaks: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rows (m p w), columns (m p w) of the windows about p peaks of m maps, G there (m p w w), and where it counts.
+def _peaks(maps: Tensor, subjects: int) -> Tensor:
+    """Places (.. subjects 2), highest first."""
+    return top_peaks(maps, subjects) if subjects > 1 else argmax_peaks(maps)[..., None, :]
 
-    A pixel counts once: not outside the map, and not in two windows.
+
+def _divergence(maps: Tensor, peaks: Tensor, sigma: float) -> Tensor:
+    """`gaussian_kl` for Gaussians at peaks (.. p 2)."""
+    height, width = maps.shape[-2:]
+    flat = maps.flatten(-2)
+    pixels, gaussian = _windows(peaks, (height, width), sigma)
+    values = flat.gather(-1, pixels.flatten(-3)).reshape(gaussian.shape)
+    raised, log_floor = gaussian + FLOOR, math.log(FLOOR)
+    axes = (-3, -2, -1)
+    total = gaussian.sum(axes) + FLOOR * height * width
+    # outside the windows U is the floor; inside, the sums are of what differs from it
+    entropy = (raised * raised.log() - FLOOR * log_floor).sum(axes) + FLOOR * log_floor * height * width
+    expected = (gaussian * values).sum(axes) + FLOOR * flat.sum(-1)
+    divergence: Tensor = (entropy - expected) / total - total.log() + flat.exp().sum(-1).log()
+    return divergence
+
+
+def _windows(peaks: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
+    """Windows (.. p w w) about p peaks of each map: flat indices of their pixels, and G there.
+
+    Each pixel has its G in one window only: it is 0 outside the map (where the index is the nearest pixel's) and where
+    an earlier peak's window has the pixel.
     """
     reach = math.ceil(REACH * sigma)
     steps = torch.arange(-reach, reach + 1, device=peaks.device)
     sides = torch.tensor(size, device=peaks.device)
     centre = (peaks * sides - 0.5).round().to(torch.int64)
-    at = centre[..., None] + steps  # (m p 2 w)
-    valid = (at >= 0) & (at < sides[:, None])
-    away = at[:, :, None] - centre[:, None, :, :, None]  # (m p q 2 w): from every peak q
-    profile = torch.exp(-(away.to(peaks.dtype) ** 2) / (2 * sigma**2))
-    gaussian = torch.einsum("mpqr,mpqc->mprc", profile[..., 0, :], profile[..., 1, :]) / peaks.shape[1]
-    near = away.abs() <= reach
-    shared = near[..., 0, :, None] & near[..., 1, None, :]  # (m p q w w)
-    earlier = torch.ones(shared.shape[1:3], dtype=torch.bool, device=peaks.device).tril(-1)
-    owned = valid[..., 0, :, None] & valid[..., 1, None, :] & ~(shared & earlier[..., None, None]).any(2)
-    rows, cols = torch.minimum(at.clamp(min=0), sides[:, None] - 1).unbind(2)
-    return rows, cols, gaussian, owned
+    at = centre[..., None] + steps  # (p 2 w)
+    pixel = torch.minimum(at.clamp(min=0), sides[:, None] - 1)
+    away = at[..., :, None, :, :] - centre[..., None, :, :, None]  # (p q 2 w): from every peak q
+    valid = ((at >= 0) & (at < sides[:, None]))[..., :, None, :, :]
+    profile = torch.exp(-(away.to(peaks.dtype) ** 2) / (2 * sigma**2)) * valid
+    num_peaks = peaks.shape[-2]
+    gaussian = (profile[..., 0, :, None] * profile[..., 1, None, :]).sum(-3) / num_peaks
+    if num_peaks > 1:
+        near = away.abs() <= reach
+        shared = near[..., 0, :, None] & near[..., 1, None, :]  # (p q w w)
+        earlier = torch.ones(num_peaks, num_peaks, dtype=torch.bool, device=peaks.device).tril(-1)
+        gaussian = gaussian * ~(shared & earlier[..., None, None]).any(-3)
+    return pixel[..., 0, :, None] * size[1] + pixel[..., 1, None, :], gaussian

@@ -53,9 +53,9 @@ class FolderDescription:
     """77 numbers of the image prompt; None where the model has none."""
     scheduler: dict[str, Any]
     schedule: ScheduleSettings
-    latent_shift: tuple[float, ...]
-    latent_scale: tuple[float, ...]
-    """Of the grid's latents, a channel each. Zero123++'s own, unless model_index.json has others (a key of ours)."""
+    latent_shift: float
+    latent_scale: float
+    """Of the grid's latents. Zero123++'s own, unless model_index.json has others (a key of ours)."""
     cond_px: int
     """Side of the input view for the autoencoder."""
 
@@ -88,8 +88,8 @@ def describe_folder(folder: Path) -> FolderDescription:
         ramp=_ramp(index, folder) if kind == "zero123plus" else None,
         scheduler=scheduler,
         schedule=schedule,
-        latent_shift=_channels(index, "latent_shift", LATENT_SHIFT, folder),
-        latent_scale=_channels(index, "latent_scale", LATENT_SCALE, folder),
+        latent_shift=_number(index, "latent_shift", LATENT_SHIFT, folder),
+        latent_scale=_number(index, "latent_scale", LATENT_SCALE, folder),
         cond_px=_cond_px(folder),
     )
 
@@ -183,11 +183,11 @@ def _cond_px(folder: Path) -> int:
     return side
 
 
-def _channels(index: Mapping[str, Any], key: str, default: float, folder: Path) -> tuple[float, ...]:
-    values = index.get(key, [default] * LATENT_CHANNELS)
-    if not isinstance(values, list) or len(values) != LATENT_CHANNELS or not all(_is_number(v) for v in values):
-        raise InputError(f"{folder / INDEX}: {key}: is {values!r}, must be {LATENT_CHANNELS} numbers, one a channel")
-    return tuple(float(value) for value in values)
+def _number(index: Mapping[str, Any], key: str, default: float, folder: Path) -> float:
+    value = index.get(key, default)
+    if not _is_number(value):
+        raise InputError(f"{folder / INDEX}: {key}: is {value!r}, must be a number")
+    return float(value)
 
 
 def _is_number(value: object) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -54,9 +53,9 @@ class FolderParts:
     """Written where there is no text encoder. Only this package reads it."""
     vision: "CLIPVisionModelWithProjection | None" = None
     ramp: Float[Tensor, " 77"] | None = None
-    latent_shift: Float[Tensor, "4 1 1"] | None = None
-    latent_scale: Float[Tensor, "4 1 1"] | None = None
-    """Written where they differ from Zero123++'s (None), as keys of model_index.json."""
+    latent_shift: float = LATENT_SHIFT
+    latent_scale: float = LATENT_SCALE
+    """Written where they differ from Zero123++'s, as keys of model_index.json."""
     cond_px: int = 512
 
 
@@ -117,8 +116,8 @@ def _write(folder: Path, parts: FolderParts, source: Path | None) -> None:
         index["ramping_coefficients"] = parts.ramp.tolist()  # a float32 survives the way through a decimal float64
     _write_json(folder / SCHEDULER / "scheduler_config.json", dict(parts.scheduler))
     index[SCHEDULER] = ["diffusers", parts.scheduler["_class_name"]]
-    index |= _own_numbers("latent_shift", parts.latent_shift, LATENT_SHIFT)
-    index |= _own_numbers("latent_scale", parts.latent_scale, LATENT_SCALE)
+    if (parts.latent_shift, parts.latent_scale) != (LATENT_SHIFT, LATENT_SCALE):
+        index |= {"latent_shift": parts.latent_shift, "latent_scale": parts.latent_scale}
     _write_json(folder / INDEX, dict(sorted(index.items())))
     _readable(folder)
 
@@ -144,13 +143,6 @@ def _copy(source: Path, folder: Path, names: list[str]) -> dict[str, Any]:
     for name in found:
         shutil.copytree(source / name, folder / name)
     return {name: index[name] for name in found}
-
-
-def _own_numbers(key: str, values: Tensor | None, usual: float) -> dict[str, Any]:
-    """Nothing where they are the usual ones, which other programs take without being told."""
-    if values is None or torch.equal(values.cpu(), torch.full_like(values, usual, device="cpu")):
-        return {}
-    return {key: values.flatten().tolist()}
 
 
 def _pipeline(kind: Kind) -> str:

@@ -42,8 +42,8 @@ class LoadedFolder:
     schedule: ScheduleSettings
     latent_scaling: float
     """Latents of the grid, and of Stable Diffusion, are the autoencoder's times this."""
-    latent_shift: Float[Tensor, "4 1 1"]
-    latent_scale: Float[Tensor, "4 1 1"]
+    latent_shift: float
+    latent_scale: float
     """Of the grid: (latent - shift) * scale, after latent_scaling."""
     cond_px: int
     """Side of the input view for the autoencoder."""
@@ -78,8 +78,8 @@ def read_folder(name: str | Path, *, conditioning: bool = True) -> LoadedFolder:
         scheduler=described.scheduler,
         schedule=described.schedule,
         latent_scaling=vae.config.scaling_factor,
-        latent_shift=_channels(described.latent_shift),
-        latent_scale=_channels(described.latent_scale),
+        latent_shift=described.latent_shift,
+        latent_scale=described.latent_scale,
         cond_px=described.cond_px,
         vision_px=None if vision is None else vision.config.image_size,
     )
@@ -91,10 +91,6 @@ def embed_empty_prompt(text: "CLIPTextModel") -> Float[Tensor, "1 77 d"]:
     ids = torch.tensor([empty_prompt_ids(text.config.to_dict())], device=text.device)
     hidden: Tensor = text(input_ids=ids).last_hidden_state
     return hidden
-
-
-def _channels(values: tuple[float, ...]) -> Float[Tensor, "4 1 1"]:
-    return torch.tensor(values)[:, None, None]
 
 
 def _load(described: FolderDescription, component: str) -> Any:

@@ -24,9 +24,9 @@ class PreparedCondition:
 def prepare_condition(images: Float[Tensor, "b 3 h w"], autoencoder_px: int, vision_px: int) -> PreparedCondition:
     """Pictures 0..1 -> both inputs: the short side resized, then the centre cropped.
 
-    The released files resize 8-bit pictures; from those this differs by their rounding, 1/255 at most.
+    The released pipeline resizes pictures of 8 bits with PIL; this differs from it by their rounding, about 1/255.
     """
-    seen = _square(images, vision_px, "bicubic").clamp(0, 1)
+    seen = _square(images, vision_px, "bicubic")
     mean, std = (seen.new_tensor(values)[:, None, None] for values in (_CLIP_MEAN, _CLIP_STD))
     return PreparedCondition((_square(images, autoencoder_px, "bilinear") - 0.5) / 0.8, (seen - mean) / std)
 
@@ -50,6 +50,11 @@ def _square(images: Tensor, size: int, mode: str) -> Tensor:
         return images
     short = min(height, width)
     new = (max(size, size * height // short), max(size, size * width // short))
-    resized = F.interpolate(images.float(), new, mode=mode, align_corners=False, antialias=True)
+    resized = _resized(_resized(images.float(), (height, new[1]), mode), new, mode)
     top, left = (new[0] - size) // 2, (new[1] - size) // 2
     return resized[..., top : top + size, left : left + size]
+
+
+def _resized(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """Along one axis, as PIL works: it cuts off what a bicubic curve has below 0 and above 1 before the other axis."""
+    return F.interpolate(images, size, mode=mode, align_corners=False, antialias=True).clamp(0, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -12,13 +13,15 @@ from transformers import CLIPVisionModelWithProjection
 
 from keypoint_nvs.model import sampling, streams
 from keypoint_nvs.model.conditioning import PreparedCondition, prepare_condition, ramp_prompt
+from keypoint_nvs.model.folders import LoadedFolder, read_folder
 from keypoint_nvs.model.records import NvsOutput
 from keypoint_nvs.model.reference_attention import ReferenceUNet
 from keypoint_nvs.model.schedule import NoiseSchedule, alphas_cumprod
-from keypoint_nvs.rig import Rig
+from keypoint_nvs.rig import Rig, zero123plus_rig
 from keypoint_nvs.scaling import scale_latents, unscale_image, unscale_latents
 from keypoint_nvs.tiles import tile_views, untile_views
 from posecore.data.counter_random import normals, uniforms
+from posecore.errors import InputError
 
 Images = Float[Tensor, "b 3 h w"] | PreparedCondition
 """Pictures 0..1, or what was made of them."""
@@ -66,6 +69,35 @@ class Zero123Plus(nn.Module):
         self.rig, self.view_px = rig, view_px
         self.autoencoder_px, self.vision_px = autoencoder_px, vision_px
         self._reference_unet = ReferenceUNet(unet)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, rig: Rig | None = None, view_px: int = 320) -> "Zero123Plus":
+        """Load a folder in the layout of diffusers. Its files do not say the cameras: None is v1.2's.
+
+        Raises:
+            InputError: The folder is damaged, incomplete, or of another kind of model.
+        """
+        return cls.of_folder(read_folder(path), rig or zero123plus_rig("v1.2"), view_px)
+
+    @classmethod
+    def of_folder(cls, folder: LoadedFolder, rig: Rig, view_px: int = 320) -> "Zero123Plus":
+        """From what was loaded, with its conditioning."""
+        if folder.vision is None or folder.ramp is None or folder.prompt_embeds is None or folder.vision_px is None:
+            raise InputError(f"{folder.folder}: holds a model of kind {folder.kind}; novel views need zero123plus")
+        return cls(
+            folder.unet,
+            folder.vae,
+            folder.vision,
+            folder.prompt_embeds,
+            folder.ramp,
+            rig,
+            view_px=view_px,
+            autoencoder_px=folder.cond_px,
+            vision_px=folder.vision_px,
+            latent_shift=folder.latent_shift,
+            latent_scale=folder.latent_scale,
+            alphas=folder.schedule.alphas_cumprod(),
+        )
 
     # -- pictures and latents
 
@@ -133,7 +165,7 @@ class Zero123Plus(nn.Module):
         """
         prepared = self.prepare(cond_imgs)
         seeds = seeds.to(prepared.autoencoder.device)
-        t = (uniforms(seeds, streams.TIMESTEP, 1)[:, 0] * len(self.schedule)).long()
+        t = self._timesteps(seeds)
         condition, context = self._training_condition(prepared, seeds, drop_condition)
         noisy_condition = self.schedule.add_noise(condition, _noise_like(condition, seeds, streams.COND_NOISE), t)
         latents = self.encode_views(target_imgs, seeds)
@@ -170,6 +202,9 @@ class Zero123Plus(nn.Module):
         return self.decode_grid(x)
 
     # -- parts
+
+    def _timesteps(self, seeds: Tensor) -> Tensor:
+        return (uniforms(seeds, streams.TIMESTEP, 1)[:, 0] * len(self.schedule)).long()
 
     def _training_condition(
         self, prepared: PreparedCondition, seeds: Tensor, drop_condition: float

@@ -46,7 +46,7 @@ def opaque(rgb: UInt8[np.ndarray, "h w 3"]) -> Rgba:
     return np.concatenate([rgb.transpose(2, 0, 1), alpha])
 
 
-def made_square(rgba: Rgba, fit: str, where: str) -> Rgba:
+def made_square(rgba: Rgba, fit: str, where: str) -> UInt8[np.ndarray, "4 side side"]:
     """Cut the middle (`centre_crop`), add transparent borders (`pad`), or take only what is square (`exact`).
 
     Raises:
@@ -68,7 +68,7 @@ def made_square(rgba: Rgba, fit: str, where: str) -> Rgba:
     return square
 
 
-def resized(rgba: Rgba, side: int) -> Rgba:
+def resized(rgba: Rgba, side: int) -> UInt8[np.ndarray, "4 {side} {side}"]:
     """A square picture at another size: bicubic and antialiased, colours weighed by alpha so that none bleeds in."""
     if rgba.shape[1:] == (side, side):
         return rgba

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,7 @@ LEAST_FOCAL = 0.1
 """Of focal lengths, in sides of the picture (a field of 157 degrees): below it K is in other units than pixels."""
 
 
+@runtime_checkable
 class Stored(Protocol):
     """An array, or a dataset that is not read yet."""
 

@@ -1,0 +1,1 @@
+"""How runs are measured: views, keypoints, public benchmarks."""

@@ -1,0 +1,88 @@
+"""Novel views of many pictures into a store, from which keypoints are learnt."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from keypoint_nvs.assembly import build_network, find_beginning
+from keypoint_nvs.config.inference import InferenceConfig
+from keypoint_nvs.config.model import ModelConfig
+from keypoint_nvs.config.run import KeypointNvsConfig
+from keypoint_nvs.config.stages import NvsConfig
+from keypoint_nvs.data.records import MultiviewSample
+from keypoint_nvs.data.rgba_images import Rgba, made_square, opaque, read_rgba, resized
+from keypoint_nvs.data.store_writing import StoreWriter
+from keypoint_nvs.loading import LoadedNetwork
+from keypoint_nvs.model.folder_files import INDEX
+from keypoint_nvs.model.hub import local_folder
+from keypoint_nvs.predict_files import find_inputs
+from keypoint_nvs.predictor import Predictor
+from posecore.devices import choose_device
+from posecore.errors import InputError
+
+
+def generate_store(
+    inputs: Sequence[Path],
+    checkpoint: Path,
+    output: Path,
+    *,
+    fit: str = "exact",
+    rig: str = "zero123plus-v1.2",
+    changes: Mapping[str, Any] | None = None,
+    part: tuple[int, int] | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Write a store with the pictures as input views and generated target views.
+
+    Args:
+        checkpoint: A run, or a folder in the layout of diffusers.
+        rig: Cameras of such a folder.
+        part: (i, n): every n-th picture from the i-th on.
+
+    Raises:
+        InputError: A picture is not square, or there is no such model.
+    """
+    pictures = list(find_inputs(inputs))
+    index, count = part or (0, 1)
+    chosen = pictures[index::count]
+    if not chosen:
+        raise InputError(f"--shard {index}/{count}: no picture is left of {len(pictures)}")
+    predictor = open_generator(checkpoint, rig, device, changes or {})
+    with StoreWriter(output, predictor.rig.name) as writer:
+        for path in chosen:
+            writer.append(_sample(predictor, path, fit))
+        writer.finish()
+    return {"path": str(output), "rig": predictor.rig.name, "samples": len(chosen)}
+
+
+def open_generator(checkpoint: Path, rig: str, device: str, changes: Mapping[str, Any]) -> Predictor:
+    """Of a run, or of a folder as it was downloaded (or a hub's name)."""
+    folder = local_folder(checkpoint)
+    if not (folder / INDEX).is_file():
+        return Predictor.load(checkpoint, device, changes)
+    values = {name: value for name, value in changes.items() if value is not None}
+    model = ModelConfig.from_dict({"weights": str(folder), "rig": rig, "view_px": 320}, "model")
+    config = KeypointNvsConfig(model=model, nvs=NvsConfig(), inference=InferenceConfig.from_dict(values, "inference"))
+    place = choose_device(device)
+    network = build_network(config, find_beginning(config)).eval().requires_grad_(False).to(place)
+    return Predictor(LoadedNetwork(folder, folder, config, network, place), config.inference)
+
+
+def _sample(predictor: Predictor, path: Path, fit: str) -> MultiviewSample:
+    rgba = made_square(read_rgba(path), fit, str(path))
+    views = predictor.novel_views([rgba])[0]
+    return MultiviewSample(
+        sample_id=f"{path.stem}/0",
+        cond_imgs=resized(rgba, views.shape[-1]),
+        target_imgs=np.stack([_opaque(view) for view in views]),
+        cond_camera=None,
+        target_cameras=None,
+    )
+
+
+def _opaque(view: Tensor) -> Rgba:
+    return opaque((view * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())

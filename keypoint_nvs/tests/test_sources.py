@@ -10,6 +10,7 @@ import torch
 
 from keypoint_nvs.config.data import ImageData, MultiviewData
 from keypoint_nvs.data.batch import StoredBatch, ViewSample, collate
+from keypoint_nvs.data.clips import collate_clips
 from keypoint_nvs.data.compositing import coarsened, condition_sides, view_batch
 from keypoint_nvs.data.records import Cameras, Keypoints, MultiviewSample
 from keypoint_nvs.data.rgba_images import made_square, read_rgba, resized
@@ -126,6 +127,20 @@ def test_sets_of_different_sizes_or_keypoints_are_refused(tmp_path):
         open_source([first, stored(tmp_path / "b.hdf5", [small])], OPTIONS)
     with pytest.raises(InputError, match=r"samples have 5 keypoints, those of .* 4"):
         open_source([first, stored(tmp_path / "c.hdf5", [sample("c/0", joints=5)])], OPTIONS)
+
+
+def test_clips_are_neighbouring_frames_of_one_object(tmp_path):
+    names = ["a/10", "a/9", "b/0", "a/11", "c/1", "c/3"]
+    data = stored(tmp_path / "s.hdf5", [sample(name) for name in names])
+    source, _ = open_source([data], replace(OPTIONS, frames=2))
+    clips = [source.load(i, np.random.default_rng(i)) for i in range(len(source))]
+    found = [tuple(frame.sample_id for frame in clip) for clip in clips]
+    assert found == [("a/9", "a/10"), ("a/10", "a/11"), ("c/1", "c/3")]
+    (batch,) = evaluation_batches(source, 3, collate_clips)
+    assert batch.sample_ids == ("a/9", "a/10", "a/10", "a/11", "c/1", "c/3")
+    assert len(set(batch.seed.tolist())) == 6
+    with pytest.raises(InputError, match=r"s\.hdf5: no object has 4 frames"):
+        open_source([data], replace(OPTIONS, frames=4))
 
 
 def write_rgba(path: Path, rgba: np.ndarray) -> None:

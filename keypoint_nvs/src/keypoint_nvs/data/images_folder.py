@@ -46,6 +46,7 @@ class ImageFolder:
     def __init__(self, path: str, image_px: int, fit: str = "exact") -> None:
         self.root, self.paths = find_pictures(path)
         self.image_px, self.fit = image_px, fit
+        self.sample_ids = tuple(path.relative_to(self.root).as_posix() for path in self.paths)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -58,7 +59,7 @@ class ImageFolder:
         path = self.paths[index]
         rgba = resized(made_square(read_rgba(path), self.fit, str(path)), self.image_px)
         return ViewSample(
-            sample_id=path.relative_to(self.root).as_posix(),
+            sample_id=self.sample_ids[index],
             seed=int(rng.integers(2**63)),
             cond_imgs=None,
             target_imgs=np.ascontiguousarray(rgba[None]),

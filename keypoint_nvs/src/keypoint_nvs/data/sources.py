@@ -8,11 +8,13 @@ import numpy as np
 
 from keypoint_nvs.config.data import DatasetConfig
 from keypoint_nvs.data.batch import ViewSample
+from keypoint_nvs.data.clips import ClipSource
 from keypoint_nvs.data.images_folder import ImageFolder
 from keypoint_nvs.data.pose_check import check_poses
 from keypoint_nvs.data.records import Cameras, MultiviewSample
 from keypoint_nvs.data.store import MultiviewStore
 from keypoint_nvs.rig import Rig
+from posecore.data.loader import Source
 from posecore.data.mixed import MixedSource
 from posecore.errors import InputError
 
@@ -30,6 +32,8 @@ class SourceOptions:
     max_pose_error_deg: float = 5.0
     with_keypoints: bool = True
     """Read ground truth; False for training on sets with different keypoints."""
+    frames: int = 1
+    """Neighbouring frames of an object that come together, as a tuple (`clips.collate_clips` stacks them); 1: single samples."""
 
 
 class MultiviewSource:
@@ -61,6 +65,10 @@ class MultiviewSource:
 
     def __len__(self) -> int:
         return len(self.store)
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        return self.store.sample_ids
 
     def load(self, index: int, rng: np.random.Generator) -> ViewSample:
         """
@@ -110,7 +118,7 @@ def open_source(datasets: Sequence[DatasetConfig], options: SourceOptions) -> tu
         logger.info("%s: %d samples of %d px", dataset.path, len(part), part.image_px)
     _check_alike(datasets, parts)
     shares = [dataset.weight for dataset in datasets if dataset.weight is not None]
-    source = MixedSource(parts, shares or None)
+    source = MixedSource(_in_clips(datasets, parts, options.frames), shares or None)
     return source, source.sample_weights()
 
 
@@ -118,6 +126,15 @@ def _opened(dataset: DatasetConfig, options: SourceOptions) -> Part:
     if dataset.kind == "images":
         return ImageFolder(dataset.path, options.image_px, dataset.fit)
     return MultiviewSource(MultiviewStore(dataset.path), options)
+
+
+def _in_clips(datasets: Sequence[DatasetConfig], parts: Sequence[Part], frames: int) -> Sequence[Source]:
+    if frames == 1:
+        return parts
+    clips = [ClipSource(part, frames, dataset.path) for dataset, part in zip(datasets, parts, strict=True)]
+    for dataset, source in zip(datasets, clips, strict=True):
+        logger.info("%s: %d clips of %d frames", dataset.path, len(source), frames)
+    return clips
 
 
 def _check_alike(datasets: Sequence[DatasetConfig], parts: Sequence[Part]) -> None:

@@ -1,6 +1,5 @@
 """Frames of a Skel4D file: free views of one moving object at one moment."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, UInt8
 
+from keypoint_nvs.data.clips import natural
 from posecore.cameras import opengl_to_opencv
 from posecore.errors import InputError
 
@@ -48,7 +48,7 @@ class Skel4DFile:
             f"{name}/{frame}"
             for name, item in self._file.items()
             if _is_group(item, f"{path}: {name}")
-            for frame in sorted(item, key=_natural)
+            for frame in sorted(item, key=natural)
         )
         if not self.ids:
             raise InputError(f"{path}: has no groups OBJECT/FRAME")
@@ -60,7 +60,7 @@ class Skel4DFile:
             InputError: A key is missing or of another shape; names frame and key.
         """
         group, where = self._group(index)
-        views = tuple(sorted((key.removesuffix(IMAGE) for key in group if key.endswith(IMAGE)), key=_natural))
+        views = tuple(sorted((key.removesuffix(IMAGE) for key in group if key.endswith(IMAGE)), key=natural))
         if not views:
             raise InputError(f"{where}: has no <view>_image")
         cameras = np.stack([_array(group, f"{view}_camera", (3, 4), where) for view in views])
@@ -116,8 +116,3 @@ def _is_group(item: Any, where: str) -> bool:
     if not isinstance(item, h5py.Group):
         raise InputError(f"{where}: is a dataset; Skel4D files have groups OBJECT/FRAME")
     return True
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Numbers by their value."""
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]

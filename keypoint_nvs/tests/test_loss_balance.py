@@ -4,9 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from keypoint_nvs.losses.balance import LossBalance, loss_balance_of
+from keypoint_nvs.losses.balance import LossBalance
 from posecore.losses import Term
 
 NAMES = ("nvs", "localisation", "point")
@@ -118,6 +117,3 @@ def test_wrong_terms_are_refused():
         LossBalance(NAMES).weigh(terms_of({"heat": 1.0}), {"heat": 1.0}, None, 0)
     with pytest.raises(ValueError, match="no loss term has a weight"):
         LossBalance(NAMES).weigh(terms_of({"nvs": 1.0}), {}, None, 0)
-    with pytest.raises(ValueError, match="needs one LossBalance, found 0"):
-        loss_balance_of(nn.Linear(1, 1))
-    assert isinstance(loss_balance_of(nn.Sequential(LossBalance(NAMES))), LossBalance)

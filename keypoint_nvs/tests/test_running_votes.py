@@ -4,9 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from keypoint_nvs.model.running_votes import RunningVotes, running_votes_of
+from keypoint_nvs.model.running_votes import RunningVotes
 
 selections = st.lists(st.permutations(range(6)).map(lambda order: order[:3]), min_size=1, max_size=12)
 
@@ -77,6 +76,3 @@ def test_tokens_without_votes_are_not_kept():
         votes.kept(2)
     with pytest.raises(ValueError, match="memory: 0 samples"):
         RunningVotes(6, memory=0)
-    with pytest.raises(ValueError, match="needs one RunningVotes, found 2"):
-        running_votes_of(nn.ModuleList([votes, RunningVotes(6, None)]))
-    assert running_votes_of(nn.Sequential(votes)) is votes

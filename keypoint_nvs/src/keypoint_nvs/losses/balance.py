@@ -100,15 +100,3 @@ class LossBalance(nn.Module):
         self.pending.copy_(torch.where(is_new, 0, self.pending) + here)
         self.is_pending.copy_((self.is_pending & ~is_new) | is_here)
         self.last_step.fill_(step)
-
-
-def loss_balance_of(model: nn.Module) -> LossBalance:
-    """That of a model, wrapped or not.
-
-    Raises:
-        ValueError: It has none, or several.
-    """
-    found = [module for module in model.modules() if isinstance(module, LossBalance)]
-    if len(found) != 1:
-        raise ValueError(f"the model needs one LossBalance, found {len(found)}")
-    return found[0]

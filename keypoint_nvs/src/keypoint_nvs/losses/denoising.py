@@ -1,7 +1,7 @@
 """How far the predicted velocity is from the true one."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from posecore.losses import Term
@@ -23,11 +23,3 @@ def denoising_term(
     if weights is not None:
         errors = errors * weights
     return Term(errors.sum(), errors.new_tensor(float(len(errors))))
-
-
-def min_snr_weights(
-    alphas_cumprod: Float[Tensor, " steps"], t: Int64[Tensor, " b"], largest_snr: float
-) -> Float[Tensor, " b"]:
-    """min(SNR, largest) / (SNR + 1), SNR = a / (1 - a): of the velocity's error (Hang et al. 2023, arXiv 2303.09556)."""
-    kept = alphas_cumprod[t]
-    return torch.minimum(kept, largest_snr * (1 - kept))

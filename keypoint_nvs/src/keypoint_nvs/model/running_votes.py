@@ -58,15 +58,3 @@ class RunningVotes(nn.Module):
     def _faded(self) -> Float[Tensor, " n"]:
         """Votes after the newest step."""
         return self.votes * self.decay**self.pending_samples + self.pending
-
-
-def running_votes_of(model: nn.Module) -> RunningVotes:
-    """That of a model, wrapped or not.
-
-    Raises:
-        ValueError: It has none, or several.
-    """
-    found = [module for module in model.modules() if isinstance(module, RunningVotes)]
-    if len(found) != 1:
-        raise ValueError(f"the model needs one RunningVotes, found {len(found)}")
-    return found[0]

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from keypoint_nvs.model.architectures import architecture, build_text, build_unet, build_vae, build_vision
 from keypoint_nvs.model.conditioning import initial_ramp
+from keypoint_nvs.model.folder_writing import FolderParts, write_folder
 from keypoint_nvs.model.folders import embed_empty_prompt
 from keypoint_nvs.model.zero123plus import Zero123Plus
 from keypoint_nvs.rig import zero123plus_rig
+from posecore.errors import InputError
 
 TINY = architecture("tiny")
 
@@ -235,6 +237,35 @@ def test_weights_and_measured_scaling_travel_in_the_state_and_copies_are_apart(m
     assert not torch.equal(model.sample(cond, 1, 1.0, _seeds(1)), expected)
     model.load_state_dict(twin.state_dict())
     assert torch.equal(model.sample(cond, 1, 1.0, _seeds(1)), expected)
+
+
+def _parts(model, **changes):
+    parts = FolderParts(
+        kind="zero123plus",
+        unet=model.unet,
+        vae=model.vae,
+        scheduler=TINY.scheduler,
+        prompt_embeds=model.prompt_embeds,
+        vision=model.vision,
+        ramp=model.ramp.detach(),
+        latent_shift=0.1,
+        latent_scale=2.0,
+        cond_px=32,
+    )
+    return replace(parts, **changes)
+
+
+def test_a_written_folder_is_a_model_that_draws_the_same_views(built, tmp_path):
+    read = Zero123Plus.from_pretrained(write_folder(tmp_path / "tiny", _parts(built)), view_px=32).eval()
+    cond, _ = _views(1)
+    assert torch.equal(read.sample(cond, 2, 2.0, _seeds(1)), built.sample(cond, 2, 2.0, _seeds(1)))
+
+
+def test_a_folder_without_image_prompt_is_refused(built, tmp_path):
+    scheduler = TINY.scheduler | {"_class_name": "DDIMScheduler"}
+    parts = _parts(built, kind="stable-diffusion", vision=None, ramp=None, scheduler=scheduler)
+    with pytest.raises(InputError, match="of kind stable-diffusion; novel views need zero123plus"):
+        Zero123Plus.from_pretrained(write_folder(tmp_path / "sd", parts))
 
 
 def test_two_samples_are_learned_by_heart(model):

@@ -98,6 +98,7 @@ def test_the_file_has_the_layout_of_the_format(store):
 def test_a_store_without_a_list_of_samples_is_searched(store):
     with h5py.File(store, "a") as file:
         del file["sample_ids"]
+        file.attrs["format"] = np.bytes_(file.attrs["format"])  # as C programs write text
     assert sorted(MultiviewStore(store).sample_ids) == ["a/0", "b/10", "b/2"]
 
 
@@ -105,6 +106,14 @@ def test_an_object_that_the_list_does_not_know_is_told(store):
     with h5py.File(store, "a") as file:
         file.copy("samples/a", "samples/new")
     with pytest.raises(InputError, match="sample_ids names 2 objects, samples has 3; delete sample_ids"):
+        MultiviewStore(store)
+
+
+def test_a_store_of_another_layout_is_told(store):
+    with h5py.File(store, "a") as file:
+        del file["sample_ids"], file["samples/a"]
+        file["samples/a"] = np.zeros(3)
+    with pytest.raises(InputError, match="samples/a: is no group OBJECT"):
         MultiviewStore(store)
 
 

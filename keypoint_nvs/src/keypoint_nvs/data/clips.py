@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from posecore.errors import InputError
 Clip = tuple[ViewSample, ...]
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """Samples whose ids are OBJECT/FRAME."""
 

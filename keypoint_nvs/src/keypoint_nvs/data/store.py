@@ -120,7 +120,7 @@ def _read_list(path: Path) -> tuple[StoreHeader, list[str]]:
         group = file.get(SAMPLES)
         if not isinstance(group, h5py.Group):
             raise InputError(f"{path}: has no group {SAMPLES}")
-        ids = _listed(file, path) if SAMPLE_IDS in file else _walked(group)
+        ids = _listed(file, path) if SAMPLE_IDS in file else _walked(group, path)
     if not ids:
         raise InputError(f"{path}: has no sample in {SAMPLES}")
     return header, ids
@@ -139,10 +139,13 @@ def _listed(file: Any, path: Path) -> list[str]:
     return ids
 
 
-def _walked(samples: Any) -> list[str]:
+def _walked(samples: Any, path: Path) -> list[str]:
     root, ids = samples.id, []
     for name in root:  # the low-level interface: h5py's own objects take three times as long
-        ids += [f"{name.decode()}/{index.decode()}" for index in h5py.h5g.open(root, name)]
+        try:
+            ids += [f"{name.decode()}/{index.decode()}" for index in h5py.h5g.open(root, name)]
+        except (KeyError, ValueError):
+            raise InputError(f"{path}: {SAMPLES}/{name.decode()}: is no group OBJECT with groups INDEX in it") from None
     return ids
 
 
@@ -166,4 +169,5 @@ def _open_file(path: Path) -> Any:
 
 def _plain(attributes: Any) -> dict[str, Any]:
     """Attributes as Python's own values."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
+    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}

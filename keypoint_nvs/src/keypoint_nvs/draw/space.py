@@ -16,11 +16,11 @@ from posecore.draw import PAPER, SUBPIXEL, Color
 
 FLOOR_LINE: Color = (214, 214, 210)
 ARROW: Color = (135, 135, 132)
-FLOOR_CELLS, FLOOR_SIZE = 4, 0.8
+FLOOR_CELLS, FLOOR_SIZE = 4, 0.65
 """Squares along a side, and half that side in radii."""
 DISTANCE = 7.0
 """Of the camera, in radii: near enough for depth to show, far enough not to distort."""
-ROOM = 1.2
+ROOM = 1.08
 """Half the picture's width at the origin, in radii: the sphere and the floor's corners are in it."""
 RIM: Color = (20, 20, 20)
 

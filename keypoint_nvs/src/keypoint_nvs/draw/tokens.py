@@ -20,6 +20,7 @@ def draw_tokens(
     points_px: Float[np.ndarray, "k 2"],
     confidence: Float[np.ndarray, " k"] | None = None,
     *,
+    full: float | None = None,
     side: int = 192,
     colors: Sequence[Color] | None = None,
     truth_px: Float[np.ndarray, "k 2"] | None = None,
@@ -27,14 +28,15 @@ def draw_tokens(
     """The picture, enlarged, with a dot for each keypoint; points that are not finite are left out.
 
     Args:
-        confidence: Relative to the largest of them; None: all alike.
+        confidence: 0 is the smallest dot; None: all are full.
+        full: Confidence of the largest dot; None: the largest of them.
         side: Longer side of the result.
         colors: One for each keypoint; None: `token_colors`.
         truth_px: Where each should lie: a line leads there, to a small cross.
     """
     canvas = enlarged(image, side).copy()
     inks = token_colors(len(points_px)) if colors is None else colors
-    trust = np.ones(len(points_px)) if confidence is None else confidence / max(float(confidence.max()), 1e-12)
+    trust = _trust(confidence, full, len(points_px))
     places = enlarged_points(points_px, image, side)
     truths = None if truth_px is None else enlarged_points(truth_px, image, side)
     if truths is not None:
@@ -62,9 +64,9 @@ def token_sheet(
         confidence: Relative to the keypoint's best picture.
         names: Of the keypoints; None: no legend.
     """
-    shares = None if confidence is None else confidence / np.maximum(confidence.max(0), 1e-12)
+    shares = None if confidence is None else relative_confidence(confidence)
     cells = [
-        draw_tokens(image, points_px[view], None if shares is None else shares[view], side=side)
+        draw_tokens(image, points_px[view], None if shares is None else shares[view], full=1.0, side=side)
         for view, image in enumerate(images)
     ]
     lines = [
@@ -78,6 +80,18 @@ def token_sheet(
     if names is None:
         return sheet
     return stacked([sheet, legend(names, token_colors(len(names)), sheet.shape[1])])
+
+
+def relative_confidence(confidence: Float[np.ndarray, "v k"]) -> Float[np.ndarray, "v k"]:
+    """Of each keypoint, in parts of its best picture's."""
+    return np.asarray(confidence / np.maximum(confidence.max(0), 1e-12))
+
+
+def _trust(confidence: Float[np.ndarray, " k"] | None, full: float | None, count: int) -> Float[np.ndarray, " k"]:
+    if confidence is None:
+        return np.ones(count)
+    most = float(confidence.max(initial=0)) if full is None else full
+    return np.asarray(np.clip(confidence / max(most, 1e-12), 0, 1))
 
 
 def _dot(canvas: AnyPicture, place: Float[np.ndarray, " 2"], color: Color, trust: float, radius: float) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from keypoint_nvs.draw.canvas import AnyPicture, token_colors
 from keypoint_nvs.draw.grid import grid
 from keypoint_nvs.draw.space import SpacePoints, draw_space
-from keypoint_nvs.draw.tokens import draw_tokens
+from keypoint_nvs.draw.tokens import draw_tokens, relative_confidence
 from posecore.draw import GAP, INK, PAPER, Color
 
 
@@ -58,14 +58,10 @@ def nearest_view(azimuth_deg: Float[np.ndarray, " v"], azimuth: float) -> int:
 def _cells(views: TurntableViews, colors: Sequence[Color], side: int) -> list[AnyPicture]:
     rows = -(-len(views.images) // 2)
     cell = max(16, (side - (rows + 1) * GAP) // rows)
-    best = None if views.confidence is None else np.maximum(views.confidence.max(0), 1e-12)
+    shares = None if views.confidence is None else relative_confidence(views.confidence)
     return [
         draw_tokens(
-            image,
-            views.points_px[v],
-            None if views.confidence is None else views.confidence[v] / best,
-            side=cell,
-            colors=colors,
+            image, views.points_px[v], None if shares is None else shares[v], full=1.0, side=cell, colors=colors
         )
         for v, image in enumerate(views.images)
     ]

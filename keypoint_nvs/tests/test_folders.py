@@ -144,8 +144,8 @@ def parts_of(modules: dict[str, nn.Module], **changes: object) -> FolderParts:
         text=modules["text_encoder"],
         vision=modules["vision_encoder"],
         ramp=torch.linspace(0, 1.2, 77) ** 3,
-        latent_shift=1 / 3,
-        latent_scale=1 / 7,
+        latent_shift=torch.full((4, 1, 1), 1 / 3),
+        latent_scale=0.125,
         cond_px=32,
     )
     return dataclasses.replace(parts, **changes)
@@ -157,8 +157,16 @@ def test_a_written_folder_is_read_back_to_the_bit(modules, tmp_path):
     assert_holds(loaded, modules)
     assert parts.ramp is not None
     assert torch.equal(loaded.ramp, parts.ramp)
-    assert (loaded.latent_shift, loaded.latent_scale, loaded.cond_px) == (1 / 3, 1 / 7, 32)
+    assert (torch.tensor(loaded.latent_shift), loaded.latent_scale, loaded.cond_px) == (torch.tensor(1 / 3), 0.125, 32)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_zero123plus_own_numbers_are_not_written_since_other_programs_know_them(modules, tmp_path):
+    usual = parts_of(modules, latent_shift=torch.full((4, 1, 1), 0.22), latent_scale=0.75)
+    written = write_folder(tmp_path / "new", usual)
+    assert "latent" not in (written / "model_index.json").read_text()
+    loaded = read_folder(written, conditioning=False)
+    assert (loaded.latent_shift, loaded.latent_scale) == (0.22, 0.75)
 
 
 def test_without_a_text_encoder_the_embedding_of_the_empty_prompt_is_kept(modules, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -53,9 +54,9 @@ class FolderParts:
     """Written where there is no text encoder. Only this package reads it."""
     vision: "CLIPVisionModelWithProjection | None" = None
     ramp: Float[Tensor, " 77"] | None = None
-    latent_shift: float = LATENT_SHIFT
-    latent_scale: float = LATENT_SCALE
-    """Written where they differ from Zero123++'s, as keys of model_index.json."""
+    latent_shift: float | Float[Tensor, "4 1 1"] = LATENT_SHIFT
+    latent_scale: float | Float[Tensor, "4 1 1"] = LATENT_SCALE
+    """The same for all channels. Written where they differ from Zero123++'s, as keys of model_index.json."""
     cond_px: int = 512
 
 
@@ -116,8 +117,8 @@ def _write(folder: Path, parts: FolderParts, source: Path | None) -> None:
         index["ramping_coefficients"] = parts.ramp.tolist()  # a float32 survives the way through a decimal float64
     _write_json(folder / SCHEDULER / "scheduler_config.json", dict(parts.scheduler))
     index[SCHEDULER] = ["diffusers", parts.scheduler["_class_name"]]
-    if (parts.latent_shift, parts.latent_scale) != (LATENT_SHIFT, LATENT_SCALE):
-        index |= {"latent_shift": parts.latent_shift, "latent_scale": parts.latent_scale}
+    index |= _own_number("latent_shift", parts.latent_shift, LATENT_SHIFT)
+    index |= _own_number("latent_scale", parts.latent_scale, LATENT_SCALE)
     _write_json(folder / INDEX, dict(sorted(index.items())))
     _readable(folder)
 
@@ -143,6 +144,15 @@ def _copy(source: Path, folder: Path, names: list[str]) -> dict[str, Any]:
     for name in found:
         shutil.copytree(source / name, folder / name)
     return {name: index[name] for name in found}
+
+
+def _own_number(key: str, value: float | Tensor, usual: float) -> dict[str, float]:
+    """Nothing where it is the usual one, which other programs take without being told."""
+    of_channels = torch.as_tensor(value, dtype=torch.float32).flatten()
+    if not bool((of_channels == of_channels[0]).all()):
+        raise InputError(f"{key}: is {of_channels.tolist()}, must be one number for all channels to be written")
+    number = float(of_channels[0])
+    return {} if number == float(torch.tensor(usual)) else {key: number}
 
 
 def _pipeline(kind: Kind) -> str:

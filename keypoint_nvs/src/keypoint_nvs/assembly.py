@@ -12,7 +12,7 @@ from keypoint_nvs.config.run import KeypointNvsConfig
 from keypoint_nvs.config.stages import KeypointsConfig
 from keypoint_nvs.losses.balance import LossBalance
 from keypoint_nvs.model.architectures import PROMPT_LENGTH, architecture, build_text
-from keypoint_nvs.model.autoencoder_training import AutoencoderTraining
+from keypoint_nvs.model.autoencoder_training import AutoencoderTraining, rescale_latents
 from keypoint_nvs.model.conditioning import initial_ramp
 from keypoint_nvs.model.description import ModelDescription
 from keypoint_nvs.model.folder_description import describe_folder
@@ -233,14 +233,8 @@ def _mark_trained(network: KeypointNvsNetwork, config: KeypointNvsConfig) -> Non
 def _of_run(path: Path) -> Beginning:
     stored = load_checkpoint(path, SYSTEM)
     beginning = Beginning.from_description(stored.config["parts"])
-    if stored.config["config"].get("autoencoder") is not None:
-        autoencoder = AutoencoderTraining(nn.Identity())
-        moments = {k.removeprefix("autoencoder.latents."): v for k, v in stored.weights.items() if ".latents." in k}
-        autoencoder.latents.load_state_dict(moments)
-        shift, scale = autoencoder.latents.shift_and_scale()
-        main = replace(beginning.main, latent_shift=shift, latent_scale=scale)
-        return Beginning(main, run=stored.folder, is_random=True)
-    return Beginning(beginning.main, run=stored.folder)
+    is_autoencoder = stored.config["config"].get("autoencoder") is not None
+    return Beginning(beginning.main, run=stored.folder, is_random=is_autoencoder)
 
 
 def _take(network: KeypointNvsNetwork, beginning: Beginning) -> None:
@@ -251,6 +245,8 @@ def _take(network: KeypointNvsNetwork, beginning: Beginning) -> None:
     source = _rebuilt(stored)
     own_vae = _autoencoder_of(network)
     if source.autoencoder is not None:
+        if network.autoencoder is None:
+            rescale_latents(source.autoencoder.vae, *source.autoencoder.latents.mean_and_deviation())
         load_weights(own_vae, source.autoencoder.vae.state_dict(), f"{stored.folder}: autoencoder")
         return
     if source.zero123 is not None and network.zero123 is not None:
@@ -263,7 +259,8 @@ def _take(network: KeypointNvsNetwork, beginning: Beginning) -> None:
 
 
 def _take_tokens(network: KeypointNvsNetwork, source: KeypointNvsNetwork, folder: str) -> None:
-    assert source.keypoints is not None and network.keypoints is not None
+    assert source.keypoints is not None
+    assert network.keypoints is not None
     theirs, ours = source.keypoints.tokens, network.keypoints.tokens
     if theirs.shape != ours.shape:
         raise InputError(

@@ -125,5 +125,5 @@ def open_views(predictor: Predictor, path: str | None, part: str) -> SampleSourc
         raise InputError(
             f"{option}: {datasets[0].path} holds single pictures; a store of views is needed (or --benchmark)"
         )
-    source, _ = open_source(datasets, source_options(config))
+    source, _ = open_source(datasets, source_options(config, with_keypoints=True))
     return source

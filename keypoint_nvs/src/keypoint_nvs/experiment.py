@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +90,20 @@ def open_run_data(config: KeypointNvsConfig) -> RunData:
     data = config.data
     if not data.train:
         raise InputError("data.train: names no data set; give --data PATH, or name them in the configuration")
-    train, weights = open_source(data.train, source_options(config))
+    train, weights = open_source(data.train, replace(source_options(config), frames=data.frames))
     if not data.val:
         return RunData(train, None, weights)
     validation, _ = open_source(data.val, source_options(config))
     return RunData(train, spread(validation, data.val_limit), weights)
 
 
-def source_options(config: KeypointNvsConfig) -> SourceOptions:
-    """What the readers need to know of a run."""
+def source_options(config: KeypointNvsConfig, *, with_keypoints: bool = False) -> SourceOptions:
+    """What the readers need to know of a run. Training needs no ground truth; `evaluate` reads it."""
     return SourceOptions(
         rig=rig_of(config.model.rig),
         image_px=config.model.view_px if config.keypoints is None else config.keypoints.image_px,
         max_pose_error_deg=config.data.max_pose_error_deg,
+        with_keypoints=with_keypoints,
     )
 
 

@@ -13,7 +13,8 @@ from keypoint_nvs import __version__
 from keypoint_nvs.assembly import SYSTEM, Beginning, build_network
 from keypoint_nvs.config.run import KeypointNvsConfig
 from keypoint_nvs.config.stages import AutoencoderConfig
-from keypoint_nvs.data.batch import StoredBatch, ViewBatch, ViewSample, collate
+from keypoint_nvs.data.batch import StoredBatch, ViewBatch, ViewSample
+from keypoint_nvs.data.clips import collate_clips
 from keypoint_nvs.data.compositing import view_batch
 from keypoint_nvs.losses.autoencoder import autoencoder_terms, reconstruction_errors
 from keypoint_nvs.losses.denoising import denoising_term
@@ -83,8 +84,8 @@ class KeypointNvsTask(Task[Any]):
     def sample_weights(self) -> Sequence[float] | None:
         return self.data.train_weights
 
-    def collate(self, samples: list[ViewSample]) -> StoredBatch:
-        return collate(samples)
+    def collate(self, samples: list[ViewSample] | list[list[ViewSample]]) -> StoredBatch:
+        return collate_clips(samples)
 
     def prepare(self, batch: StoredBatch) -> ViewBatch:
         """Composited where the batch lies."""

@@ -44,12 +44,21 @@ class DataConfig(Config):
     """What transparent pixels show: grey (127) as Zero123++, white as InstantMesh, or RGB."""
     vary_condition_px: tuple[PositiveInt, PositiveInt] | None = None
     """Training: the input view is first resized to a random size between these (128, 512 published); null: as it is."""
+    frames: PositiveInt = 1
+    """Training: so many consecutive frames of one object (or folder) make a sample, for loss.temporal; batch_size counts
+    such samples."""
     max_pose_error_deg: NonNegativeFloat = 5.0
     """A sample with cameras is refused where a view is turned farther than this from the rig's."""
     val_limit: PositiveInt | None = None
     """Validate on this many samples, spread over the set; null: all."""
     fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Part of the samples that an epoch sees, chosen anew each epoch."""
+
+    @model_validator(mode="after")
+    def _sizes_rise(self) -> "DataConfig":
+        if self.vary_condition_px is not None and self.vary_condition_px[0] > self.vary_condition_px[1]:
+            raise ValueError(f"vary_condition_px {self.vary_condition_px} must rise: the smallest size, then the largest")
+        return self
 
     @model_validator(mode="after")
     def _one_kind_and_all_or_no_weights(self) -> "DataConfig":

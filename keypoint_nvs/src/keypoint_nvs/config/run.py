@@ -65,6 +65,8 @@ class KeypointNvsConfig(Config):
         needs = [name for name in ("point", "spread") if getattr(loss, name) > 0]
         if needs and keypoints is not None and keypoints.multiview is None:
             raise ValueError(f"loss.{needs[0]} is {getattr(loss, needs[0])}, but keypoints.multiview is null")
+        if loss.temporal > 0 and self.data.frames < 2:
+            raise ValueError("loss.temporal compares neighbouring frames; set data.frames to 2 or more")
         if loss.balance == "ema" and (self.nvs is None or keypoints is None):
             raise ValueError(
                 "loss.balance ema brings keypoint terms to the size of the nvs term; it needs both nvs and keypoints"

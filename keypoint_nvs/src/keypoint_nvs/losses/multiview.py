@@ -83,7 +83,7 @@ def points_of_maps(maps: Float[Tensor, "b v k r r"], cameras: ViewCameras, setti
         cameras.K,
         cameras.cam_from_world,
         confidence,
-        width_px=side,
+        width_px=float(side),
         robust_width=settings.robust_width,
         rounds=settings.rounds,
         min_views=settings.min_views,

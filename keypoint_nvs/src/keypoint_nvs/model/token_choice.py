@@ -40,7 +40,7 @@ def choose_tokens(
     costs, peaks = _costs_and_peaks(scores, rule)
     if warped is not None and rule.fps_on == "transformed":
         peaks = torch.cat([argmax_peaks(maps) for maps in warped.maps_in_parts(_at_once(warped))])
-    best = torch.unflatten(costs, 0, (-1, views)).mean(1).sort(-1, stable=True).indices[:, : rule.candidates]
+    best = torch.unflatten(costs, 0, (-1, views)).mean(1).sort(dim=-1, stable=True).indices[:, : rule.candidates]
     places = torch.unflatten(peaks, 0, (-1, views)).transpose(1, 2).flatten(2)  # (b m 2v)
     kept = farthest_points(places.gather(1, best[..., None].expand(-1, -1, places.shape[-1])), rule.num_keypoints)
     chosen: Tensor = best.gather(1, kept)

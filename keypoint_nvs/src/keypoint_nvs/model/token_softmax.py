@@ -19,8 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from keypoint_nvs.model.bicubic import RowBlock, bicubic_matrix, row_blocks
 
-CPU_BLOCK, GPU_BLOCK = 2**20, 2**27
-"""Scores handled at a time: 4 MB stay in a processor's cache; 0.5 GB fill a GPU."""
+CPU_BLOCK, GPU_BLOCK = 2**21, 2**27
+"""Scores handled at a time: 8 MB stay in a processor's cache; 0.5 GB fill a GPU."""
 
 Queries = Float[Tensor, "n h s s d"]
 Keys = Float[Tensor, "h m d"]
@@ -73,18 +73,18 @@ def all_token_maps(
     maps = torch.zeros(num, size, size, num_tokens, device=device) if want_maps else None
     normalisers = []
     for query, key in zip(queries, keys, strict=True):
-        resizer, heads = Resizer(query, num_tokens, size), query.shape[1]
-        normaliser = torch.empty(num, heads, size, size, device=device)
+        resizer = Resizer(query, num_tokens, size)
+        normaliser = torch.empty(num, query.shape[1], size, size, device=device)
         for chunk in resizer.chunks(num):
             wide = resizer.widen(query[chunk], key)
             for block in resizer.blocks:
                 rows = slice(block.start, block.stop)
-                exps = resizer.rows(wide, block)
-                highest = exps.amax(-1, keepdim=True)
-                total = exps.sub_(highest).exp_().sum(-1, keepdim=True)
-                normaliser[chunk, :, rows] = (highest + total.log()).squeeze(-1)
+                scores = resizer.rows(wide, block)
+                attention = scores.softmax(-1)
+                # the largest score's share is exp(score - normaliser), and never too small for its logarithm
+                normaliser[chunk, :, rows] = scores.amax(-1) - attention.amax(-1).log()
                 if maps is not None:
-                    maps[chunk, rows] += exps.div_(total.mul_(heads * len(queries))).sum(1)
+                    maps[chunk, rows] += attention.sum(1).div_(query.shape[1] * len(queries))
         normalisers.append(normaliser)
     return None if maps is None else maps.permute(0, 3, 1, 2).contiguous(), normalisers
 
@@ -97,7 +97,7 @@ class ChosenTokenMaps(torch.autograd.Function):
         """`chosen` (n k); `layers`: queries, then keys, then normalisers of all layers."""
         count = len(layers) // 3
         ctx.size, ctx.count = size, count
-        ctx.save_for_backward(chosen, *layers)
+        ctx.save_for_backward(chosen, *layers[: 2 * count])
         queries, keys, normalisers = layers[:count], layers[count : 2 * count], layers[2 * count :]
         num, num_chosen = chosen.shape
         maps = torch.zeros(num, size, size, num_chosen, device=chosen.device)
@@ -120,8 +120,7 @@ class ChosenTokenMaps(torch.autograd.Function):
         with torch.autocast(gradient.device.type, enabled=False):
             of_pixels = gradient.float().permute(0, 2, 3, 1).contiguous()
             parts = [
-                _layer_gradient(of_pixels / count, chosen, size, *layers[i::count])  # query, key, normaliser
-                for i in range(count)
+                _layer_gradient(of_pixels / count, chosen, size, layers[i], layers[count + i]) for i in range(count)
             ]
         return None, None, *[p[0] for p in parts], *[p[1] for p in parts], *[None] * count
 
@@ -132,7 +131,6 @@ def _layer_gradient(
     size: int,
     query: Tensor,
     key: Tensor,
-    normaliser: Tensor,
 ) -> tuple[Tensor, Tensor]:
     num, heads = query.shape[:2]
     resizer = Resizer(query, key.shape[1], size)
@@ -143,7 +141,7 @@ def _layer_gradient(
         of_chosen = chosen[chunk, None, None, None]
         for block in resizer.blocks:
             rows = slice(block.start, block.stop)
-            attention = resizer.rows(wide, block).sub_(normaliser[chunk, :, rows, :, None]).exp_()
+            attention = resizer.rows(wide, block).softmax(-1)
             index = of_chosen.expand(*attention.shape[:-1], -1)
             direct = attention.gather(-1, index) * (gradient[chunk, None, rows] / heads)
             of_scores = attention.mul_(direct.sum(-1, keepdim=True).neg_()).scatter_add_(-1, index, direct)

@@ -11,6 +11,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from keypoint_nvs.model.reference_attention import ReferenceSelfAttention, ReferenceUNet, _Pass
 from keypoint_nvs.model.sampling import ancestral_step, guided, network_input, sampling_steps
 from keypoint_nvs.model.schedule import NoiseSchedule, alphas_cumprod
+from keypoint_nvs.model.trainable import merge_lora, set_trainable
 from keypoint_nvs.scaling import unscale_latents
 from keypoint_nvs.tiles import untile_views
 
@@ -208,6 +209,24 @@ def test_processors_of_cross_attentions_stay_and_hear_nothing_of_the_reference()
     assert torch.equal(ReferenceUNet(unet)(*inputs), expected)
     assert unet.attn_processors[name] is listening
     assert listening.heard == [None, None]
+
+
+def test_low_rank_updates_take_part_and_can_be_merged():
+    unet, inputs = _small(), _inputs()
+    reference_unet = ReferenceUNet(unet)
+    expected = reference_unet(*inputs)
+    set_trainable(unet, "lora", lora_rank=2, lora_alpha=2.0, lora_targets=["to_q", "to_k", "to_v", "to_out.0"])
+    torch.testing.assert_close(reference_unet(*inputs), expected, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    updated = reference_unet(*inputs)
+    assert (updated - expected).abs().max() > 1e-3
+    updated.square().mean().backward()
+    assert all(p.grad.abs().max() > 0 for p in unet.parameters() if p.requires_grad)
+    merge_lora(unet)
+    torch.testing.assert_close(reference_unet(*inputs), updated, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -25,6 +25,8 @@ from posecore.errors import InputError
 
 Images = Float[Tensor, "b 3 h w"] | PreparedCondition
 """Pictures 0..1, or what was made of them."""
+PIXELS_AT_ONCE = 4 * 960 * 640
+"""Of the autoencoder: it keeps about a gigabyte for a grid of Zero123++."""
 Progress = Callable[[int, int], None]
 """Gets the number of steps done, and of all."""
 
@@ -109,10 +111,12 @@ class Zero123Plus(nn.Module):
         return scale_latents(latents, self.latent_shift, self.latent_scale)
 
     def decode_grid(self, latents: Float[Tensor, "b 4 hh ww"]) -> Float[Tensor, "b v 3 s s"]:
-        """Scaled latents of a grid -> views 0..1."""
+        """Scaled latents of a grid -> views 0..1, without gradient."""
         unscaled = unscale_latents(latents, self.latent_shift, self.latent_scale) / self.vae.config.scaling_factor
+        at_once = self._pictures_at_once(self.view_px**2 * self.rig.num_views)
         with torch.no_grad():
-            grid = unscale_image(self.vae.decode(unscaled).sample.float())
+            decoded = [self.vae.decode(part).sample.float() for part in torch.split(unscaled, at_once)]
+        grid = unscale_image(torch.cat(decoded))
         return untile_views((grid * 0.5 + 0.5).clamp(0, 1), self.rig.rows, self.rig.cols)
 
     def set_latent_scaling(self, shift: Float[Tensor, "c 1 1"] | float, scale: Float[Tensor, "c 1 1"] | float) -> None:
@@ -239,11 +243,16 @@ class Zero123Plus(nn.Module):
 
     def _draw(self, pixels: Tensor, seeds: Tensor, stream: int) -> Tensor:
         """Latents from the autoencoder's distribution; one picture may be drawn for all seeds."""
+        at_once = self._pictures_at_once(pixels.shape[-2] * pixels.shape[-1])
         with torch.no_grad():
-            posterior = self.vae.encode(pixels).latent_dist
-        mean: Tensor = posterior.mean.float()
-        std: Tensor = posterior.std.float()
+            posteriors = [self.vae.encode(part).latent_dist for part in torch.split(pixels, at_once)]
+        mean = torch.cat([posterior.mean.float() for posterior in posteriors])
+        std = torch.cat([posterior.std.float() for posterior in posteriors])
         return mean + std * _noise(seeds.to(mean.device), stream, mean.shape[1:])
+
+    @staticmethod
+    def _pictures_at_once(pixels: int) -> int:
+        return max(1, PIXELS_AT_ONCE // pixels)
 
     def _latent_shape(self) -> tuple[int, int, int]:
         side = self.view_px // 2 ** (len(self.vae.config.block_out_channels) - 1)

@@ -16,6 +16,8 @@ FLOOR = 1e-5
 """Added to the Gaussians before they are normalised, so that their logarithm is finite."""
 REACH = 7.0
 """Sigmas at which a Gaussian is cut off: exp(-24.5) is 1e-6 of the floor."""
+BLOCK_PIXELS = {False: 2**19, True: 2**26}
+"""Pixels of maps handled at a time, on CPUs and on GPUs."""
 
 Ranking = Literal["kl", "entropy", "first"]
 
@@ -26,12 +28,16 @@ def gaussian_kl(maps: Float[Tensor, "*batch h w"], sigma: float, subjects: int =
     S is the softmax over the map's pixels, G' = (G + 1e-5) / sum with G the mean of Gaussians (sigma in pixels of the
     map, height 1) at the `subjects` highest peaks. With U = G + floor and Z its sum,
 
-        KL = sum U log U / Z - log Z - sum U map / Z + log sum exp(map)
+        KL = sum U log U / Z - log Z - sum U map / Z + logsumexp(map)
 
     in which G matters within a few sigmas of a peak only. So the floor's part is taken over the whole map, the rest in
-    windows around the peaks: no stack of Gaussians is built. Maps are attention, 0..1: the exponential is not shifted.
+    windows around the peaks: no stack of Gaussians is built. Blocks of maps are small enough for a processor's cache and
+    bound what is needed beside the maps.
     """
-    return _divergence(maps, _peaks(maps, subjects), sigma)
+    height, width = maps.shape[-2:]
+    block = max(1, BLOCK_PIXELS[maps.is_cuda] // (height * width))
+    blocks = maps.reshape(-1, height, width).split(block)
+    return torch.cat([_divergence(part, _peaks(part, subjects), sigma) for part in blocks]).reshape(maps.shape[:-2])
 
 
 def map_entropy(maps: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch"]:
@@ -93,23 +99,23 @@ def select_tokens_of_views(
     num_tokens = maps.shape[-3]
     if not 1 <= k <= candidates <= num_tokens:
         raise ValueError(f"select_tokens: {k} of {candidates} candidates of {num_tokens} tokens is impossible")
-    peaks = _peaks(maps, subjects)
     if ranking == "first":
         best = torch.arange(candidates, device=maps.device).expand(*maps.shape[:-4], candidates)
     else:
-        cost = _divergence(maps, peaks, sigma) if ranking == "kl" else map_entropy(maps)
+        cost = gaussian_kl(maps, sigma, subjects) if ranking == "kl" else map_entropy(maps)
         best = cost.mean(-2).sort(dim=-1, stable=True).indices[..., :candidates]
-    apart = peaks[..., 0, :] if distance_maps is None else argmax_peaks(distance_maps)  # (v n 2)
-    places = apart.transpose(-3, -2).flatten(-2)  # (n, v 2)
-    kept = farthest_points(places.gather(-2, best[..., None].expand(*best.shape, places.shape[-1])), k)
+    where = maps if distance_maps is None else distance_maps
+    of_views = best[..., None, :, None, None].expand(*where.shape[:-3], candidates, *where.shape[-2:])
+    peaks = argmax_peaks(where.gather(-3, of_views))  # (v candidates 2)
+    kept = farthest_points(peaks.transpose(-3, -2).flatten(-2), k)
     return best.gather(-1, kept)
 
 
 def vote(selections: Int64[Tensor, "*pictures"], num_tokens: int, k: int) -> Int64[Tensor, " {k}"]:
     """The k tokens chosen most often, most first; of equal counts the lowest index first."""
-    counts = torch.bincount(selections.flatten(), minlength=num_tokens)
     if k > num_tokens:
         raise ValueError(f"vote: cannot keep {k} of {num_tokens} tokens")
+    counts = torch.bincount(selections.flatten(), minlength=num_tokens)
     return counts.sort(descending=True, stable=True).indices[:k]
 
 
@@ -122,6 +128,7 @@ def _divergence(maps: Tensor, peaks: Tensor, sigma: float) -> Tensor:
     """`gaussian_kl` for Gaussians at peaks (.. p 2)."""
     height, width = maps.shape[-2:]
     flat = maps.flatten(-2)
+    top = flat.detach().amax(-1, keepdim=True)
     pixels, gaussian = _windows(peaks, (height, width), sigma)
     values = flat.gather(-1, pixels.flatten(-3)).reshape(gaussian.shape)
     raised, log_floor = gaussian + FLOOR, math.log(FLOOR)
@@ -130,7 +137,7 @@ def _divergence(maps: Tensor, peaks: Tensor, sigma: float) -> Tensor:
     # outside the windows U is the floor; inside, the sums are of what differs from it
     entropy = (raised * raised.log() - FLOOR * log_floor).sum(axes) + FLOOR * log_floor * height * width
     expected = (gaussian * values).sum(axes) + FLOOR * flat.sum(-1)
-    divergence: Tensor = (entropy - expected) / total - total.log() + flat.exp().sum(-1).log()
+    divergence: Tensor = (entropy - expected) / total - total.log() + (flat - top).exp_().sum(-1).log() + top[..., 0]
     return divergence
 
 

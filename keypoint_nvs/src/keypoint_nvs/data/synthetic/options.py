@@ -30,7 +30,7 @@ class SyntheticOptions:
     """Of the input view about the object; 0 looks it in the face, 90 stands to its left."""
     elevation_range_deg: tuple[float, float] = (-20.0, 45.0)
     """Of the input view."""
-    distance_range: tuple[float, float] = (1.5, 2.0)
+    distance_range: tuple[float, float] = (1.47, 1.8)
     """Of the input view from the object's middle, in the rig's unit."""
     cond_fov_deg: float = 40.0
     """Of the input view."""

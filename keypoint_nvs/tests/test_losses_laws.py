@@ -210,6 +210,10 @@ def test_neighbours_with_the_same_tokens_in_another_order_differ_as_their_maps_d
 def test_samples_follow_each_other_within_an_object_only():
     assert follows_previous(["a/0", "a/1", "b/0", "b/c/0", "b/c/7"]) == [False, True, False, False, True]
     assert follows_previous(["one", "two"]) == [False, False]
+    clips = ["a/3", "a/4", "a/5", "a/6", "b/0", "b/1"]
+    assert follows_previous(clips, 2) == [False, True, False, True, False, True]
+    assert follows_previous(clips[:2], 2) + follows_previous(clips[2:], 2) == follows_previous(clips, 2)
+    assert follows_previous(clips, 1) == [False] * 6
 
 
 def test_the_autoencoders_divergence_is_that_of_torch_and_its_terms_count_pictures():

@@ -46,6 +46,7 @@ def keypoint_terms(
     names: Collection[str],
     *,
     sample_ids: Sequence[str] | None = None,
+    frames: int | None = None,
 ) -> tuple[Terms, Terms]:
     """The named terms and what is logged beside them, in float32.
 
@@ -55,7 +56,7 @@ def keypoint_terms(
         ramp: 0..1, how much the multi-view terms count by now (`settings.ramp_at`). At 0 they are not computed. It
             mixes localisation's two parts here; the weights of `point` and `spread` are the caller's (`ramped`).
         names: Those with a weight; names of other passes are passed over.
-        sample_ids: For `temporal`.
+        sample_ids, frames: For `temporal`, see `follows_previous`.
 
     Returns:
         Terms, and measures: `sharpening` and `peak` of the maps; with cameras also `heatmap`, `reprojection_px` (of views
@@ -87,7 +88,7 @@ def keypoint_terms(
         if "foreground" in names:
             errors["foreground"] = _foreground(maps, alpha, multiview or MultiviewSettings())
         if "temporal" in names:
-            errors["temporal"] = _temporal(output, sample_ids, settings)
+            errors["temporal"] = _temporal(output, sample_ids, frames, settings)
         return (
             {name: _term(errors[name]) for name in KEYPOINT_TERMS if name in errors and name in names},
             {name: _term(values.detach()) for name, values in measures.items()},
@@ -160,8 +161,10 @@ def _foreground(maps: Tensor, alpha: Tensor | None, settings: MultiviewSettings)
     return foreground(positions, alpha.flatten(0, 1), side).reshape(len(maps), -1).mean(1)
 
 
-def _temporal(output: KeypointOutput, sample_ids: Sequence[str] | None, settings: KeypointLossSettings) -> Tensor:
+def _temporal(
+    output: KeypointOutput, sample_ids: Sequence[str] | None, frames: int | None, settings: KeypointLossSettings
+) -> Tensor:
     if sample_ids is None:
         raise ValueError("the term temporal needs the samples' ids")
-    follows = torch.tensor(follows_previous(sample_ids), device=output.maps.device)
+    follows = torch.tensor(follows_previous(sample_ids, frames), device=output.maps.device)
     return temporal_errors(output.maps, output.selected, follows, settings.temporal_kind)

@@ -54,10 +54,18 @@ def temporal_errors(
     return torch.cat([errors.new_zeros(1), torch.where(follows[1:], errors.mean(1), 0)])
 
 
-def follows_previous(sample_ids: Sequence[str]) -> list[bool]:
-    """Whether a sample is of the same object (or folder) as the one before it in the batch: ids are OBJECT/INDEX."""
+def follows_previous(sample_ids: Sequence[str], frames: int | None = None) -> list[bool]:
+    """Whether a sample is of the same object (or folder) as the one before it in the batch: ids are OBJECT/INDEX.
+
+    `frames`: the batch is clips of so many, one after the other, and the first of a clip follows nothing, whatever clip
+    is before it: then the pairs do not depend on how the batch is split. None: every neighbour counts.
+    """
     objects = [sample_id.rpartition("/")[0] for sample_id in sample_ids]
-    return [i > 0 and bool(name) and name == objects[i - 1] for i, name in enumerate(objects)]
+    is_inside = [i > 0 and (frames is None or i % frames > 0) for i in range(len(objects))]
+    return [
+        inside and bool(name) and name == objects[i - 1]
+        for i, (inside, name) in enumerate(zip(is_inside, objects, strict=True))
+    ]
 
 
 def _differences(maps: Tensor, next_maps: Tensor, kind: TemporalKind) -> Tensor:

@@ -16,6 +16,7 @@ from keypoint_nvs.data.synthetic import SyntheticOptions, synthesise
 from keypoint_nvs.doctor import Finding, check, environment_findings, format_findings
 from keypoint_nvs.doctor.memory import LayerSize, layer_sizes, map_memory
 from keypoint_nvs.model.architectures import architecture
+from keypoint_nvs.model.token_scores import LayerScores, TokenScores
 from posecore.training.checkpoints import save_checkpoint
 
 sys.path.append(str(Path(__file__).parent))
@@ -207,3 +208,25 @@ def test_working_memory_does_not_grow_with_the_pictures_beyond_a_block():
     few, many = (map_memory(layers, pictures=pictures, **options) for pictures in (4, 400))
     assert few.working == many.working
     assert many.kept > 50 * few.kept
+
+
+def test_what_maps_keep_for_the_gradient_is_within_what_is_told():
+    heads, features, side, tokens, kept_tokens, size, pictures = 4, 16, 8, 60, 5, 32, 3
+    query = torch.randn(pictures, heads, side, side, features, requires_grad=True)
+    key = torch.randn(heads, tokens, features, requires_grad=True)
+    stored: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        stored[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    scores = TokenScores((LayerScores(query, key),), size)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        maps = scores.maps(torch.arange(kept_tokens))
+    maps_bytes = 2 * maps.numel() * 4  # and their gradient
+    gradients = (query.numel() + key.numel()) * 4
+    layers = [LayerSize(heads, heads * features, side)]
+    told = map_memory(
+        layers, num_tokens=tokens, num_keypoints=kept_tokens, map_px=size, pictures=pictures, block=2**20
+    ).kept
+    assert told / 1.5 < sum(stored.values()) + maps_bytes + gradients <= told + 1000  # and a few indices

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from keypoint_nvs.model.architectures import architecture
+from keypoint_nvs.model.folder_description import describe_folder
 from keypoint_nvs.model.folder_writing import FolderParts, write_folder
 from keypoint_nvs.model.folders import LoadedFolder, embed_empty_prompt, read_folder
 from keypoint_nvs.model.hub import local_folder
@@ -78,6 +79,11 @@ def test_stable_diffusion_has_no_image_prompt_and_its_own_schedule(folder, modul
     assert (loaded.kind, loaded.vision, loaded.ramp) == ("stable-diffusion", None, None)
     assert loaded.schedule.prediction_type == "epsilon"
     assert torch.equal(loaded.schedule.alphas_cumprod(), alphas_cumprod("scaled_linear"))
+
+
+def test_a_pipeline_that_newer_versions_saved_is_known_too(folder):
+    edit_json(folder / "model_index.json", _class_name=["pipeline", "Zero123PlusPipeline"])
+    assert describe_folder(folder).kind == "zero123plus"
 
 
 def test_keypoints_need_neither_prompt_nor_vision_encoder(folder, modules):
@@ -211,6 +217,8 @@ def damage(folder: Path, how: str) -> None:
         index.write_text("{")
     elif how == "other pipeline":
         edit_json(index, _class_name="StableDiffusionXLPipeline")
+    elif how == "no class":
+        edit_json(index, _class_name=None)
     elif how == "other class":
         edit_json(index, text_encoder=["transformers", "CLIPTextModelWithProjection"])
     elif how == "short ramp":
@@ -243,12 +251,13 @@ def change_tensors(file: Path, how: str) -> None:
 
 
 REFUSALS = {
-    "no vision encoder": "model_index.json: vision_encoder: missing; a Zero123PlusPipeline needs it",
+    "no vision encoder": "model_index.json: vision_encoder: missing; a folder of kind zero123plus needs it",
     "no folder of the vae": "vae: no such folder; model_index.json names it",
     "no weights": "unet: no weights; there must be one of diffusion_pytorch_model.safetensors, diffusion_pytorch_model.bin,",
     "no index": "model_index.json: missing; a folder in the layout of diffusers has one",
     "index of no json": "model_index.json: not JSON",
     "other pipeline": "_class_name: is 'StableDiffusionXLPipeline', must be one of Zero123PlusPipeline, StableDiffusionPipeline",
+    "no class": "model_index.json: _class_name: is None, must be one of Zero123PlusPipeline, StableDiffusionPipeline",
     "other class": "text_encoder: is a CLIPTextModelWithProjection, must be a CLIPTextModel",
     "short ramp": "ramping_coefficients: has 76 numbers, must have 77",
     "ramp of text": "ramping_coefficients[76]: is 'x', must be a number",

@@ -96,7 +96,9 @@ def describe_folder(folder: Path) -> FolderDescription:
 
 def _kind(index: Mapping[str, Any], folder: Path) -> Kind:
     name = index.get("_class_name")
-    if name not in PIPELINES:
+    if isinstance(name, list) and name:  # newer diffusers put the file of a pipeline of one's own before its name
+        name = name[-1]
+    if not isinstance(name, str) or name not in PIPELINES:
         raise InputError(f"{folder / INDEX}: _class_name: is {name!r}, must be one of {', '.join(PIPELINES)}")
     return PIPELINES[name]
 
@@ -110,7 +112,7 @@ def _components(folder: Path, index: Mapping[str, Any], kind: Kind) -> list[str]
     for name in wanted:
         entry = index.get(name)
         if not isinstance(entry, list) or len(entry) != 2 or entry[1] is None:
-            problems.append(f"{folder / INDEX}: {name}: missing; a {index['_class_name']} needs it")
+            problems.append(f"{folder / INDEX}: {name}: missing; a folder of kind {kind} needs it")
         elif entry[1] != CLASSES[name]:
             problems.append(f"{folder / INDEX}: {name}: is a {entry[1]}, must be a {CLASSES[name]}")
         elif not (folder / name).is_dir():

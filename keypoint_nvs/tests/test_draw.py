@@ -211,6 +211,10 @@ def test_points_that_do_not_count_are_rings_and_do_not_set_the_scale():
     alone = SpacePoints(world[:2], points.counted[:2] if points.counted is not None else None, world[:1])
     np.testing.assert_array_equal(drawn, draw_space(alone, 0.0, 0.0, side=256))
     assert space_sheet(points, side=64).shape[1] > 4 * 64
+    from_rig = space_sheet(points, azimuths_deg=AZIMUTHS, elevations_deg=(20.0, -10.0) * 3, side=64)
+    np.testing.assert_array_equal(
+        from_rig[GAP + LINE_PX :][:64, GAP : GAP + 64], draw_space(points, 30.0, 20.0, side=64)
+    )
 
 
 @given(azimuth=st.floats(0, 359.9), turns=st.integers(-2, 2))

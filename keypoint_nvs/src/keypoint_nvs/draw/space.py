@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from keypoint_nvs.draw.canvas import AnyPicture, shade, token_colors
 from keypoint_nvs.draw.grid import grid, text_width, write
+from keypoint_nvs.draw.views import view_captions
 from keypoint_nvs.poses import orbit_cameras
 from keypoint_nvs.rig import OBJECT_RADIUS
 from posecore.draw import PAPER, SUBPIXEL, Color
@@ -85,13 +86,17 @@ def space_sheet(
     points: SpacePoints,
     *,
     azimuths_deg: Sequence[float] = (20.0, 110.0, 200.0, 290.0),
-    elevation_deg: float = 20.0,
+    elevations_deg: Sequence[float] = (20.0, 20.0, 20.0, 20.0),
     side: int = 224,
     colors: Sequence[Color] | None = None,
 ) -> AnyPicture:
-    """The same points from a few directions."""
-    cells = [draw_space(points, azimuth, elevation_deg, side=side, colors=colors) for azimuth in azimuths_deg]
-    return grid([cells], column_labels=[f"from azimuth {round(azimuth)}" for azimuth in azimuths_deg])
+    """The same points from a few directions, such as a rig's."""
+    radius = points.radius()
+    cells = [
+        draw_space(points, azimuth, elevation, side=side, colors=colors, radius=radius)
+        for azimuth, elevation in zip(azimuths_deg, elevations_deg, strict=True)
+    ]
+    return grid([cells], column_labels=view_captions(azimuths_deg, elevations_deg))
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,7 @@ def _rebuilt(stored: Checkpoint) -> KeypointNvsNetwork:
     return network
 
 
-def _autoencoder_of(network: KeypointNvsNetwork) -> nn.Module:
+def _autoencoder_of(network: KeypointNvsNetwork) -> Any:
     if network.autoencoder is not None:
         return network.autoencoder.vae
     if network.zero123 is not None:

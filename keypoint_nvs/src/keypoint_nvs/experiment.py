@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from keypoint_nvs.assembly import Beginning, find_beginning
+from keypoint_nvs.assembly import SYSTEM, Beginning, find_beginning
 from keypoint_nvs.config.data import DatasetConfig
 from keypoint_nvs.config.run import KeypointNvsConfig
 from keypoint_nvs.data.sources import SourceOptions, open_source
 from keypoint_nvs.finding import find_data, find_path, find_weights
-from keypoint_nvs.loading import SYSTEM
 from keypoint_nvs.rig import rig_of
 from keypoint_nvs.task import KeypointNvsTask, RunData, fit_config
 from posecore.errors import InputError

@@ -33,9 +33,9 @@ def keypoint_cameras(batch: ViewBatch, config: KeypointsConfig) -> ViewCameras |
         return None
     known = torch.ones(cam_from_world.shape[:2], dtype=torch.bool, device=K.device)
     if config.use_condition_view and batch.cond_imgs is not None:
-        cond = (stored.cond_cam_from_world, stored.cond_K)
         eye = torch.eye(4, device=K.device).expand(len(K), 4, 4)
-        own_cam, own_K = (eye, eye[:, :3, :3]) if cond[0] is None or cond[1] is None else cond
+        own_cam = eye if stored.cond_cam_from_world is None else stored.cond_cam_from_world
+        own_K = eye[:, :3, :3] if stored.cond_K is None else stored.cond_K
         cam_from_world = torch.cat([cam_from_world, own_cam[:, None].to(cam_from_world)], 1)
         K = torch.cat([K, own_K[:, None].to(K)], 1)
         known = torch.cat([known, stored.has_cond_camera[:, None]], 1)

@@ -1,7 +1,7 @@
 """What the training loop asks of keypoint_nvs: networks, data, loss, metrics and pictures of one configuration."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from keypoint_nvs.assembly import SYSTEM, Beginning, build_network
 from keypoint_nvs.config.run import KeypointNvsConfig
 from keypoint_nvs.config.stages import AutoencoderConfig
 from keypoint_nvs.data.batch import StoredBatch, ViewBatch, ViewSample
-from keypoint_nvs.data.clips import collate_clips
+from keypoint_nvs.data.clips import Clip, collate_clips
 from keypoint_nvs.data.compositing import view_batch
 from keypoint_nvs.losses.autoencoder import autoencoder_terms, reconstruction_errors
 from keypoint_nvs.losses.denoising import denoising_term
@@ -64,7 +64,10 @@ class KeypointNvsTask(Task[Any]):
         self.starting_weights, self.starting_source = starting_weights, starting_source
         self.monitor = MONITORS[config.stage]
         self.weights = loss_weights(config)
-        self.settings = None if config.keypoints is None else KeypointLossSettings.of(config.keypoints)
+        self.settings = None
+        if config.keypoints is not None:
+            settings = KeypointLossSettings.of(config.keypoints)
+            self.settings = replace(settings, temporal_kind=config.loss.temporal_kind)
 
     def resolved_config(self) -> dict[str, Any]:
         return {"config": self.config.to_json_dict(), "parts": self.beginning.description()}
@@ -84,7 +87,7 @@ class KeypointNvsTask(Task[Any]):
     def sample_weights(self) -> Sequence[float] | None:
         return self.data.train_weights
 
-    def collate(self, samples: list[ViewSample] | list[list[ViewSample]]) -> StoredBatch:
+    def collate(self, samples: list[ViewSample | Clip]) -> StoredBatch:
         return collate_clips(samples)
 
     def prepare(self, batch: StoredBatch) -> ViewBatch:
@@ -138,7 +141,7 @@ class KeypointNvsTask(Task[Any]):
         network = network_of(model)
         assert network.balance is not None
         ramp = 1.0 if self.settings is None else self.settings.ramp_at(progress.step)
-        terms, measures = self._terms(network, output, batch, ramp)
+        terms, measures = self._terms(network, output, batch, ramp, self.config.data.frames)
         weights = {name: weight for name, weight in ramped(self.weights, ramp).items() if name in terms}
         values = network.balance.weigh(terms, weights, denominators, progress.step)
         samples = next(iter(denominators.values()))
@@ -150,10 +153,10 @@ class KeypointNvsTask(Task[Any]):
         output = self._forward(network, views, None)
         if output.autoencoder is not None:
             return _sums(autoencoder_terms(output.autoencoder)) | {"psnr_db": _psnr_sum(output.autoencoder)}
-        terms, measures = self._terms(network, output, views, 1.0)
+        terms, measures = self._terms(network, output, views, 1.0, 1)
         sums = _sums(terms | measures)
         if output.keypoints is not None:
-            weighed = [self.weights[name] * terms[name].total for name in terms if name != "nvs"]
+            weighed = [self.weights[name] * term.total for name, term in terms.items() if name != "nvs"]
             sums["keypoints"] = (torch.stack(weighed).sum().double(), _count(len(views), views.target_imgs))
         return sums
 
@@ -176,7 +179,7 @@ class KeypointNvsTask(Task[Any]):
         return output
 
     def _terms(
-        self, network: KeypointNvsNetwork, output: StepOutput, batch: ViewBatch, ramp: float
+        self, network: KeypointNvsNetwork, output: StepOutput, batch: ViewBatch, ramp: float, frames: int
     ) -> tuple[dict[str, Term], dict[str, Term]]:
         """Loss terms, and what is logged beside them."""
         terms: dict[str, Term] = {}
@@ -193,6 +196,7 @@ class KeypointNvsTask(Task[Any]):
                 ramp,
                 tuple(self.weights),
                 sample_ids=batch.stored.sample_ids,
+                frames=frames,
             )
             terms |= found
         return terms, measures

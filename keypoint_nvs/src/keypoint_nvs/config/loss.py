@@ -24,6 +24,8 @@ class LossConfig(Config):
     """Keypoints lie on the object, where the data have transparency."""
     temporal: NonNegativeFloat = 0.0
     """Maps of neighbouring frames of a video resemble each other (samples of one object, neighbours in the batch)."""
+    temporal_kind: Literal["l2", "kl", "weighted"] = "l2"
+    """l2: squared difference; kl: divergence of their softmaxes over pixels; weighted: l2 that lets cuts go."""
     balance: Literal["fixed", "ema"] = "fixed"
     """fixed: the weights as they are; ema: each term is first brought to the running size of the nvs term."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99

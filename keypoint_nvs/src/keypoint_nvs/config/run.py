@@ -57,6 +57,8 @@ class KeypointNvsConfig(Config):
         kinds = {dataset.kind for part in (self.data.train, self.data.val) for dataset in part}
         if self.nvs is not None and "images" in kinds:
             raise ValueError("nvs needs multiview data, but data has a set of kind images")
+        if self.keypoints is not None and self.keypoints.multiview is not None and "images" in kinds:
+            raise ValueError("keypoints.multiview needs multiview data, but data has a set of kind images; set it to null")
         return self
 
     @model_validator(mode="after")

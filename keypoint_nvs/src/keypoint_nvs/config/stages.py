@@ -121,6 +121,8 @@ class KeypointsConfig(Config):
             )
         if (self.backbone == "frozen") != (self.weights is not None):
             raise ValueError("backbone frozen needs weights, backbone shared has none of its own")
+        if self.subjects > 1 and self.multiview is not None:
+            raise ValueError(f"subjects is {self.subjects}: multiview triangulates one point a token; set multiview to null")
         if self.train_unet and self.backbone == "frozen":
             raise ValueError("train_unet: backbone frozen is never trained; choose backbone shared")
         return self

@@ -89,8 +89,8 @@ def find_keypoints(predictor: Predictor, source: SampleSource) -> FoundKeypoints
         shape = batch.target_imgs.shape[:2]
         row = {
             "views": batch.target_imgs,
-            "xy_px": torch.cat([r.xy_px.cpu() for r in results]).unflatten(0, shape),
-            "confidence": torch.cat([r.confidence.cpu() for r in results]).unflatten(0, shape),
+            "xy_px": torch.cat([r.xy_px.cpu() for r in results]).reshape(*shape, -1, 2),
+            "confidence": torch.cat([r.confidence.cpu() for r in results]).reshape(*shape, -1),
             "cam_from_world": stored.target_cam_from_world,
             "K": stored.target_K,
             "truth_world": stored.keypoints_world,
@@ -100,9 +100,9 @@ def find_keypoints(predictor: Predictor, source: SampleSource) -> FoundKeypoints
             columns.setdefault(name, []).append(value)
     joined = {name: None if values[0] is None else torch.cat(values) for name, values in columns.items()}
     truth_px = None
-    if joined["truth_world"] is not None and joined["cam_from_world"] is not None:
-        points_cam = transform(joined["cam_from_world"], joined["truth_world"][:, None])
-        truth_px, _ = project(points_cam, joined["K"])
+    world, cameras, K = joined["truth_world"], joined["cam_from_world"], joined["K"]
+    if world is not None and cameras is not None and K is not None:
+        truth_px, _ = project(transform(cameras, world[:, None]), K)
     return FoundKeypoints(truth_px=truth_px, **joined)  # type: ignore[arg-type]
 
 

@@ -82,4 +82,4 @@ def _at_size(views: Float[Tensor, "n v 3 h w"], like: Float[Tensor, "n v 3 hh ww
     resized = torch.nn.functional.interpolate(
         views.flatten(0, 1), like.shape[-2:], mode="bicubic", align_corners=False, antialias=True
     )
-    return resized.clamp(0, 1).unflatten(0, views.shape[:2])
+    return resized.clamp(0, 1).reshape(*views.shape[:3], *like.shape[-2:])

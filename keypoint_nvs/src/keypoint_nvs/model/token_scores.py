@@ -32,7 +32,7 @@ class TokenScores:
     """In the order in which the UNet runs them."""
     size: int
     """Side of the maps."""
-    _normalisers: list[Float[Tensor, "n h r r"]] = field(default_factory=list, repr=False)
+    _normalisers: list[Float[Tensor, "n _h r r"]] = field(default_factory=list, repr=False)
     """Of each layer, kept from the first maps."""
 
     def __len__(self) -> int:

@@ -31,10 +31,11 @@ class Resizer:
 
     def __init__(self, query: Queries, num_tokens: int, size: int) -> None:
         """`query`: to know sides, heads and device; `num_tokens` scores are computed for each pixel."""
-        self.matrix = bicubic_matrix(size, query.shape[2], query.device)
+        matrix = bicubic_matrix(size, query.shape[2])
+        self.matrix = matrix.to(query.device)
         budget = CPU_BLOCK if query.device.type == "cpu" else GPU_BLOCK
         row = query.shape[1] * size * num_tokens
-        self.blocks: list[RowBlock] = row_blocks(self.matrix, min(size, max(1, budget // row)))
+        self.blocks: list[RowBlock] = row_blocks(matrix, min(size, max(1, budget // row)), query.device)
         self.pictures = max(1, budget // (row * size))
         """Handled at once."""
 
@@ -65,8 +66,8 @@ class Resizer:
 
 
 def all_token_maps(
-    queries: list[Queries], keys: list[Keys], size: int, want_maps: bool
-) -> tuple[Float[Tensor, "n m r r"] | None, list[Float[Tensor, "n h r r"]]]:
+    queries: list[Float[Tensor, "n _h _s _s _d"]], keys: list[Float[Tensor, "_h m _d"]], size: int, want_maps: bool
+) -> tuple[Float[Tensor, "n m r r"] | None, list[Float[Tensor, "n _h r r"]]]:
     """Attention of all tokens, mean over layers and heads (None if not wanted), and each layer's log of the sum of exps."""
     num, num_tokens = len(queries[0]), keys[0].shape[1]
     device = queries[0].device

@@ -34,8 +34,8 @@ def built():
         view_px=32,
         autoencoder_px=32,
         vision_px=32,
-        latent_shift=0.1,
-        latent_scale=2.0,
+        latent_shift=0.02,
+        latent_scale=11.0,
     )
     return model.eval()
 
@@ -66,8 +66,8 @@ def test_latents_of_the_grid_are_scaled_and_those_of_the_condition_are_not(model
     assert condition.shape == (2, 4, 8, 8)
     model.set_latent_scaling(-0.3, 0.5)
     model.vae.register_to_config(scaling_factor=0.25)
-    expected = ((grid / 2.0 + 0.1) * 0.25 + 0.3) * 0.5
-    torch.testing.assert_close(model.encode_views(views, seeds), expected)
+    expected = ((grid / 11.0 + 0.02) / 0.18215 * 0.25 + 0.3) * 0.5
+    torch.testing.assert_close(model.encode_views(views, seeds), expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(model.encode_condition(cond, seeds), condition)
 
 
@@ -90,7 +90,7 @@ def test_decoding_does_not_depend_on_how_latents_are_scaled(model):
     views = model.decode_grid(latents)
     assert views.shape == (1, 6, 3, 32, 32)
     model.set_latent_scaling(0.6, 0.5)
-    again = model.decode_grid((latents / 2.0 + 0.1 - 0.6) * 0.5)
+    again = model.decode_grid((latents / 11.0 + 0.02 - 0.6) * 0.5)
     torch.testing.assert_close(again, views, rtol=1e-4, atol=1e-5)
 
 
@@ -265,8 +265,8 @@ def _parts(model, **changes):
         prompt_embeds=model.prompt_embeds,
         vision=model.vision,
         ramp=model.ramp.detach(),
-        latent_shift=0.1,
-        latent_scale=2.0,
+        latent_shift=0.02,
+        latent_scale=11.0,
         cond_px=32,
     )
     return replace(parts, **changes)

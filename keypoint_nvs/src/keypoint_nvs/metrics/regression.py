@@ -46,9 +46,9 @@ def correct_shares(estimate: Points, target: Points, visible: Visible | None = N
 
 
 def orientation_free_errors_px128(estimate: Points, target: Points, permutation: Int[np.ndarray, " j"]) -> PerPicture:
-    """Human3.6M: mean distance in pixels at 128, to the points or to them with left and right exchanged, the lesser one."""
+    """Human3.6M: mean distance in pixels at 128, of the estimate or of it with left and right exchanged, the lesser one."""
     as_is = _distances(estimate, target).mean(-1)
-    exchanged = _distances(estimate, target[:, permutation]).mean(-1)
+    exchanged = _distances(estimate[:, permutation], target).mean(-1)
     least: PerPicture = np.minimum(as_is, exchanged) * HUMAN36M_SIDE
     return least
 
@@ -58,6 +58,14 @@ def mean_keypoints(target: Points, visible: Visible | None = None) -> Float[np.n
     seen = _seen(target, visible)
     total: Float[np.ndarray, "j 2"] = np.where(seen[..., None], target, 0).sum(0) / seen.sum(0)[:, None]
     return total
+
+
+def fit_visible(
+    source: Float[np.ndarray, "m k 2"], target: Points, visible: Visible | None = None
+) -> Float[np.ndarray, "k2 j2"]:
+    """`regression.fit_linear`, for annotations that may be nan where a point is not visible."""
+    known = target if visible is None else np.where(np.asarray(visible, bool)[..., None], target, 0.5)
+    return fit_linear(source, known, visible)
 
 
 def regression_errors(
@@ -75,7 +83,7 @@ def regression_errors(
     Raises:
         InputError: A point is visible in no training picture.
     """
-    W = fit_linear(source_train, target_train, visible_train)
+    W = fit_visible(source_train, target_train, visible_train)
     estimates = {
         "error": apply_linear(source_test, W),
         "mean_keypoint": np.broadcast_to(mean_keypoints(target_train, visible_train), target_test.shape),

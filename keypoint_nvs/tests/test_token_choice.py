@@ -128,7 +128,7 @@ def test_the_divergence_in_windows_is_that_of_the_whole_gaussians(subjects, heig
     target = target / target.sum(-1, keepdim=True)
     log_softmax = maps.flatten(-2).log_softmax(-1)
     expected = (target * (target.log() - log_softmax)).sum(-1)
-    torch.testing.assert_close(gaussian_kl(maps, sigma, subjects), expected, rtol=0, atol=1e-8)
+    torch.testing.assert_close(gaussian_kl(maps, sigma, subjects), expected, rtol=0, atol=1e-6)  # cut off at six sigma
 
 
 def test_of_equal_distances_the_earliest_wins():

@@ -14,16 +14,17 @@ from keypoint_nvs.peaks import argmax_peaks, top_peaks
 
 FLOOR = 1e-5
 """Added to the Gaussians before they are normalised, so that their logarithm is finite."""
-REACH = 7.0
-"""Sigmas at which a Gaussian is cut off: exp(-24.5) is 1e-6 of the floor."""
-BLOCK_PIXELS = {False: 2**19, True: 2**26}
+REACH = 6.0
+"""Sigmas at which a Gaussian is cut off: exp(-18) is a thousandth of the floor, and no divergence changes by 1e-6."""
+BLOCK_PIXELS = {False: 2**18, True: 2**26}
 """Pixels of maps handled at a time, on CPUs and on GPUs."""
 
 Ranking = Literal["kl", "entropy", "first"]
 
 
+@torch.no_grad()
 def gaussian_kl(maps: Float[Tensor, "*batch h w"], sigma: float, subjects: int = 1) -> Float[Tensor, "*batch"]:
-    """Divergence KL(G' || S) of each map from a Gaussian at its own peak; low: the map is a compact blob.
+    """Divergence KL(G' || S) of each map from a Gaussian at its own peak; low: the map is a compact blob. No gradient.
 
     S is the softmax over the map's pixels, G' = (G + 1e-5) / sum with G the mean of Gaussians (sigma in pixels of the
     map, height 1) at the `subjects` highest peaks. With U = G + floor and Z its sum,
@@ -31,13 +32,24 @@ def gaussian_kl(maps: Float[Tensor, "*batch h w"], sigma: float, subjects: int =
         KL = sum U log U / Z - log Z - sum U map / Z + logsumexp(map)
 
     in which G matters within a few sigmas of a peak only. So the floor's part is taken over the whole map, the rest in
-    windows around the peaks: no stack of Gaussians is built. Blocks of maps are small enough for a processor's cache and
-    bound what is needed beside the maps.
+    windows around the peaks: no stack of Gaussians is built. What needs whole maps is done in blocks that a processor's
+    cache holds.
     """
     height, width = maps.shape[-2:]
-    block = max(1, BLOCK_PIXELS[maps.is_cuda] // (height * width))
-    blocks = maps.reshape(-1, height, width).split(block)
-    return torch.cat([_divergence(part, _peaks(part, subjects), sigma) for part in blocks]).reshape(maps.shape[:-2])
+    flat = maps.reshape(-1, height, width)
+    per_block = max(1, BLOCK_PIXELS[maps.is_cuda] // (height * width))
+    scratch = flat.new_empty(min(per_block, len(flat)), height * width)
+    blocks = [_whole_maps(block, subjects, scratch) for block in torch.split(flat, per_block)]
+    peaks, sums, normaliser = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    pixels, gaussian = _windows(peaks, (height, width), sigma)
+    values = flat.flatten(1).gather(1, pixels.flatten(1)).reshape(gaussian.shape)
+    raised, log_floor = gaussian + FLOOR, math.log(FLOOR)
+    axes = (-3, -2, -1)
+    total = gaussian.sum(axes) + FLOOR * height * width
+    # outside the windows U is the floor; inside, the sums are of what differs from it
+    entropy = (raised * raised.log() - FLOOR * log_floor).sum(axes) + FLOOR * log_floor * height * width
+    expected = (gaussian * values).sum(axes) + FLOOR * sums
+    return ((entropy - expected) / total - total.log() + normaliser).reshape(maps.shape[:-2])
 
 
 def map_entropy(maps: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch"]:
@@ -119,26 +131,20 @@ def vote(selections: Int64[Tensor, "*pictures"], num_tokens: int, k: int) -> Int
     return counts.sort(descending=True, stable=True).indices[:k]
 
 
-def _peaks(maps: Tensor, subjects: int) -> Tensor:
-    """Places (.. subjects 2), highest first."""
-    return top_peaks(maps, subjects) if subjects > 1 else argmax_peaks(maps)[..., None, :]
+def _whole_maps(maps: Tensor, subjects: int, scratch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Places of the peaks (m p 2), sums and logsumexp of the pixels (m) of maps (m h w)."""
+    peaks = top_peaks(maps, subjects) if subjects > 1 else argmax_peaks(maps)[:, None]
+    row, col = _pixels(peaks[:, 0], maps.shape[-2:]).unbind(-1)
+    flat = maps.flatten(1)
+    top = flat.gather(1, (row * maps.shape[-1] + col)[:, None])
+    shifted = torch.sub(flat, top, out=scratch[: len(flat)])
+    return peaks, flat.sum(1), shifted.exp_().sum(1).log() + top[:, 0]
 
 
-def _divergence(maps: Tensor, peaks: Tensor, sigma: float) -> Tensor:
-    """`gaussian_kl` for Gaussians at peaks (.. p 2)."""
-    height, width = maps.shape[-2:]
-    flat = maps.flatten(-2)
-    top = flat.detach().amax(-1, keepdim=True)
-    pixels, gaussian = _windows(peaks, (height, width), sigma)
-    values = flat.gather(-1, pixels.flatten(-3)).reshape(gaussian.shape)
-    raised, log_floor = gaussian + FLOOR, math.log(FLOOR)
-    axes = (-3, -2, -1)
-    total = gaussian.sum(axes) + FLOOR * height * width
-    # outside the windows U is the floor; inside, the sums are of what differs from it
-    entropy = (raised * raised.log() - FLOOR * log_floor).sum(axes) + FLOOR * log_floor * height * width
-    expected = (gaussian * values).sum(axes) + FLOOR * flat.sum(-1)
-    divergence: Tensor = (entropy - expected) / total - total.log() + (flat - top).exp_().sum(-1).log() + top[..., 0]
-    return divergence
+def _pixels(places: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Row and column of places that are pixels' centres."""
+    sides = torch.tensor(size, device=places.device)
+    return (places * sides - 0.5).round().to(torch.int64)
 
 
 def _windows(peaks: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
@@ -150,7 +156,7 @@ def _windows(peaks: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor
     reach = math.ceil(REACH * sigma)
     steps = torch.arange(-reach, reach + 1, device=peaks.device)
     sides = torch.tensor(size, device=peaks.device)
-    centre = (peaks * sides - 0.5).round().to(torch.int64)
+    centre = _pixels(peaks, size)
     at = centre[..., None] + steps  # (p 2 w)
     pixel = torch.minimum(at.clamp(min=0), sides[:, None] - 1)
     away = at[..., :, None, :, :] - centre[..., None, :, :, None]  # (p q 2 w): from every peak q

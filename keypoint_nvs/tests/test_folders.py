@@ -59,7 +59,7 @@ def test_a_folder_saved_by_diffusers_and_transformers_is_read_as_it_was(saved, m
     assert loaded.kind == "zero123plus"
     assert loaded.ramp is not None
     assert loaded.ramp.tolist() == pytest.approx([i / 77 for i in range(77)], abs=1e-7)
-    assert (loaded.cond_px, loaded.vision_px, loaded.latent_scaling) == (512, 32, 1.0)
+    assert (loaded.cond_px, loaded.vision_px, loaded.latent_scaling) == (512, 32, modules["vae"].config.scaling_factor)
     assert (loaded.latent_shift, loaded.latent_scale) == (0.22, 0.75)
     assert torch.equal(loaded.schedule.alphas_cumprod(), alphas_cumprod("linear"))
 

@@ -1,5 +1,6 @@
-"""Shared fixtures: the reference vectors and the command."""
+"""Shared fixtures: the reference vectors, the command, small made-up stores and small trained networks."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -58,3 +59,77 @@ def command() -> Callable[..., Any]:
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory) -> Path:
+    """A folder of stores of 32 px: `train.h5` (12 objects), `val.h5` (4 others), `frames.h5` (4 objects of 3 frames)."""
+    from keypoint_nvs.data.synthetic import SyntheticOptions, synthesise
+
+    folder = tmp_path_factory.mktemp("stores")
+    synthesise(folder / "train.h5", SyntheticOptions(objects=12))
+    synthesise(folder / "val.h5", SyntheticOptions(objects=4, first_object=12))
+    synthesise(folder / "frames.h5", SyntheticOptions(objects=4, frames=3))
+    return folder
+
+
+COMMON = (
+    "train.warmup_steps=1",
+    "train.log_steps=1",
+    "train.trackers=[]",
+    "train.workers=0",
+    "train.checkpoint_steps=1000",
+    "train.validation_steps=1000",
+    "figures.enabled=false",
+    "inference.sampling_steps=2",
+)
+TOKENS = (
+    "keypoints.num_tokens=16",
+    "keypoints.num_keypoints=4",
+    "keypoints.candidates=8",
+    'keypoints.layers=["up_blocks.1.attentions.0"]',
+    'keypoints.multiview={"start_step":1,"ramp_steps":2}',
+    "keypoints.vote_samples=8",
+    "inference.warps=2",
+    "inference.map_px=32",
+    "inference.batch_size=8",
+)
+"""Overrides of tiny_STAGE.json: steps of a fraction of a second."""
+WITH_TOKENS = ("keypoints", "joint")
+
+
+@pytest.fixture(scope="session")
+def settings(stores) -> Callable[..., list[str]]:
+    """`settings(stage, "a.b=c", ...)`: overrides of tiny_STAGE.json for small steps on the made-up data."""
+
+    def make(stage: str, *overrides: str) -> list[str]:
+        named = (
+            f"data.{part}={json.dumps([{'kind': 'multiview', 'path': str(stores / f'{part}.h5')}])}"
+            for part in ("train", "val")
+        )
+        own = (*COMMON, "train.batch_size=2", *(TOKENS if stage in WITH_TOKENS else ()))
+        return [*own, *named, *overrides]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, command, settings) -> Callable[..., Path]:
+    """`trained(stage, "a.b=c", ...)`: the folder of a run of two steps with these overrides; each is made once.
+
+    nvs begins with the run of the autoencoder, keypoints and joint with that of nvs.
+    """
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(stage: str, *overrides: str) -> Path:
+        if (stage, *overrides) not in made:
+            before = {"nvs": "autoencoder", "keypoints": "nvs", "joint": "nvs"}.get(stage)
+            first = [] if before is None else [f"model.weights={make(before)}"]
+            folder = tmp_path_factory.mktemp("run") / stage
+            words = [w for o in settings(stage, "train.steps=2", *first, *overrides) for w in ("--set", o)]
+            done = command("train", "--config", f"tiny_{stage}.json", "--run-dir", folder, *words)
+            assert done.exit_code == 0, done.output
+            made[(stage, *overrides)] = folder
+        return made[(stage, *overrides)]
+
+    return make

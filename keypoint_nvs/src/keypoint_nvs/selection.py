@@ -117,8 +117,11 @@ def select_tokens_of_views(
         cost = gaussian_kl(maps, sigma, subjects) if ranking == "kl" else map_entropy(maps)
         best = cost.mean(-2).sort(dim=-1, stable=True).indices[..., :candidates]
     where = maps if distance_maps is None else distance_maps
-    of_views = best[..., None, :, None, None].expand(*where.shape[:-3], candidates, *where.shape[-2:])
-    peaks = argmax_peaks(where.gather(-3, of_views))  # (v candidates 2)
+    objects = where.reshape(-1, *where.shape[-4:])
+    object_at = torch.arange(objects.shape[0], device=maps.device)[:, None, None]
+    view_at = torch.arange(objects.shape[1], device=maps.device)[:, None]
+    peaks = argmax_peaks(objects[object_at, view_at, best.reshape(-1, 1, candidates)])  # (b v candidates 2)
+    peaks = peaks.reshape(*where.shape[:-3], candidates, 2)
     kept = farthest_points(peaks.transpose(-3, -2).flatten(-2), k)
     return best.gather(-1, kept)
 

@@ -1,6 +1,7 @@
 """Tokens in a whole model: what depends on what, and that they learn."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from keypoint_nvs.inference.ensemble import average_unwarped, ensemble_maps, key
 from keypoint_nvs.losses.sharpening import sharpening
 from keypoint_nvs.model.architectures import architecture, build_unet, build_vae
 from keypoint_nvs.model.keypoint_model import KeypointModel, WarpRange
-from keypoint_nvs.model.latent_scaling import LatentScaling
+from keypoint_nvs.model.latent_scaling import LatentScaling, scaling_of_views
 from keypoint_nvs.model.schedule import alphas_cumprod
 from keypoint_nvs.model.token_choice import ChoiceRule
+from keypoint_nvs.model.zero123plus import Zero123Plus
 from keypoint_nvs.peaks import argmax_peaks, centre_of_mass
+from keypoint_nvs.rig import zero123plus_rig
 from keypoint_nvs.selection import select_tokens_of_views
 from posecore.errors import InputError
 
@@ -115,6 +118,21 @@ def test_warped_maps_are_those_of_the_warped_pictures():
     torch.testing.assert_close(model.scores(copies, seeds.expand(2)).maps(torch.arange(4)), out.warped_maps[0])
 
 
+def test_a_model_of_novel_views_gives_its_own_scaling_as_it_is_now():
+    arch = architecture("tiny")
+    torch.manual_seed(0)
+    unet, vae = build_unet(arch), build_vae(arch)
+    width = unet.config["cross_attention_dim"]
+    views = Zero123Plus(unet, vae, None, torch.zeros(1, 77, width), torch.zeros(77), zero123plus_rig("v1.2"))
+    scaling = partial(scaling_of_views, views)
+    model = KeypointModel(
+        unet, vae, scaling, alphas_cumprod("linear"), shared=True, num_tokens=8, map_px=8, image_px=32, choice=RULE
+    )
+    views.set_latent_scaling(0.5, 3.0)
+    mean = vae.encode((pictures(1) - 0.5) / 0.8).latent_dist.mean * vae.config["scaling_factor"]
+    torch.testing.assert_close(model.scaling.encode(vae, pictures(1)), (mean - 0.5) * 3.0)
+
+
 def test_latents_are_scaled_as_the_unet_was_trained():
     model, picture = tiny_model(), pictures(2)
     mean = model.vae.encode((picture - 0.5) / 0.8).latent_dist.mean
@@ -129,7 +147,7 @@ def test_averaged_maps_are_upstreams(reference):
     averaged = average_unwarped(maps, theta)
     np.testing.assert_allclose(averaged[0], arrays["ensembled"], atol=1e-5)
     np.testing.assert_array_equal(argmax_peaks(averaged)[0], arrays["keypoints_rc_unit"])
-    np.testing.assert_allclose(centre_of_mass(averaged, 5)[0], arrays["keypoints_wavg_rc_unit"], atol=1e-5)
+    np.testing.assert_allclose(centre_of_mass(averaged, 5.0)[0], arrays["keypoints_wavg_rc_unit"], atol=1e-5)
 
 
 def test_without_motion_warped_copies_of_one_noise_give_the_pictures_own_maps():

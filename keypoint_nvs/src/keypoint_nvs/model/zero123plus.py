@@ -47,7 +47,7 @@ class Zero123Plus(nn.Module):
         vae: AutoencoderKL,
         vision: CLIPVisionModelWithProjection | None,
         prompt_embeds: Float[Tensor, "1 tokens d"],
-        ramp: Float[Tensor, " tokens"],
+        ramp: Float[Tensor, " ramp_length"],
         rig: Rig,
         *,
         view_px: int = 320,

@@ -16,7 +16,7 @@ FLOOR = 1e-5
 """Added to the Gaussians before they are normalised, so that their logarithm is finite."""
 REACH = 6.0
 """Sigmas at which a Gaussian is cut off: exp(-18) is a thousandth of the floor, and no divergence changes by 1e-6."""
-BLOCK_PIXELS = {False: 2**18, True: 2**26}
+BLOCK_PIXELS = {False: 2**19, True: 2**26}
 """Pixels of maps handled at a time, on CPUs and on GPUs."""
 
 Ranking = Literal["kl", "entropy", "first"]

@@ -41,9 +41,9 @@ def command() -> Callable[..., Any]:
     """Runs `keypoint-nvs ARGUMENTS` in this process; what nobody foresaw is raised."""
     import logging
 
-    from keypoint_nvs.cli import app
     from typer.testing import CliRunner
 
+    from keypoint_nvs.cli import app
     from posecore.training import preemption
 
     def run(*arguments: object) -> Any:

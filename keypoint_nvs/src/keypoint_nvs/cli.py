@@ -200,7 +200,9 @@ def generate(
     checkpoint: Annotated[
         Path, typer.Option("--checkpoint", help="A run, or a folder of diffusers (Zero123++) as it was downloaded.")
     ],
-    output: Annotated[Path, typer.Option(help="The HDF5 store to write.")] = Path("generated.h5"),
+    output: Annotated[
+        Path, typer.Option(help="The HDF5 store to write; parts (--shard) have their number in it.")
+    ] = Path("generated.h5"),
     fit: Annotated[
         Literal["exact", "centre_crop", "pad"], typer.Option(help="Pictures that are not square: refuse, cut, pad.")
     ] = "exact",
@@ -222,7 +224,7 @@ def generate(
         from keypoint_nvs.generate import generate_store
 
         changes = {"sampling_steps": sampling_steps, "guidance": guidance, "seed": seed}
-        part = None if shard is None else cli.part_of(shard)
+        part = cli.part_of(shard)
         result_json(
             generate_store(inputs, checkpoint, output, fit=fit, rig=rig, changes=changes, part=part, device=device)
         )

@@ -15,11 +15,12 @@ from keypoint_nvs.config.run import KeypointNvsConfig
 from keypoint_nvs.config.stages import NvsConfig
 from keypoint_nvs.data.records import MultiviewSample
 from keypoint_nvs.data.rgba_images import Rgba, made_square, opaque, read_rgba, resized
+from keypoint_nvs.data.store_paths import SUFFIXES
 from keypoint_nvs.data.store_writing import StoreWriter
 from keypoint_nvs.loading import LoadedNetwork
 from keypoint_nvs.model.folder_files import INDEX
 from keypoint_nvs.model.hub import local_folder
-from keypoint_nvs.predict_files import find_inputs
+from keypoint_nvs.predict_files import VIDEOS, find_inputs
 from keypoint_nvs.predictor import Predictor
 from posecore.devices import choose_device
 from posecore.errors import InputError
@@ -33,7 +34,7 @@ def generate_store(
     fit: str = "exact",
     rig: str = "zero123plus-v1.2",
     changes: Mapping[str, Any] | None = None,
-    part: tuple[int, int] | None = None,
+    part: tuple[int, int] = (0, 1),
     device: str = "auto",
 ) -> dict[str, Any]:
     """Write a store with the pictures as input views and generated target views.
@@ -41,22 +42,32 @@ def generate_store(
     Args:
         checkpoint: A run, or a folder in the layout of diffusers.
         rig: Cameras of such a folder.
-        part: (i, n): every n-th picture from the i-th on.
+        part: (i, n): every n-th picture from the i-th on, into a file of its own beside `output`.
 
     Raises:
-        InputError: A picture is not square, or there is no such model.
+        InputError: A picture is not square, two have one name, a video is among them, the store exists already, or there
+            is no such model.
     """
     pictures = list(find_inputs(inputs))
-    index, count = part or (0, 1)
+    _check_pictures(pictures)
+    index, count = part
     chosen = pictures[index::count]
     if not chosen:
         raise InputError(f"--shard {index}/{count}: no picture is left of {len(pictures)}")
+    path = output if count == 1 else output.with_stem(f"{output.stem}-{index:05d}-of-{count:05d}")
+    _check_output(path)
     predictor = open_generator(checkpoint, rig, device, changes or {})
-    with StoreWriter(output, predictor.rig.name) as writer:
-        for path in chosen:
-            writer.append(_sample(predictor, path, fit))
+    if not predictor.has_views:
+        raise InputError(f"{checkpoint}: cannot make novel views; it was not trained from Zero123++")
+    if predictor.rig.name == "free":
+        raise InputError(
+            f"{checkpoint}: model.rig is of its own; stores of generated views have one of Zero123++'s rigs"
+        )
+    with StoreWriter(path, predictor.rig.name) as writer:
+        for picture in chosen:
+            writer.append(_sample(predictor, picture, fit))
         writer.finish()
-    return {"path": str(output), "rig": predictor.rig.name, "samples": len(chosen)}
+    return {"path": str(path), "rig": predictor.rig.name, "samples": len(chosen)}
 
 
 def open_generator(checkpoint: Path, rig: str, device: str, changes: Mapping[str, Any]) -> Predictor:
@@ -70,6 +81,27 @@ def open_generator(checkpoint: Path, rig: str, device: str, changes: Mapping[str
     place = choose_device(device)
     network = build_network(config, find_beginning(config)).eval().requires_grad_(False).to(place)
     return Predictor(LoadedNetwork(folder, folder, config, network, place), config.inference)
+
+
+def _check_pictures(paths: Sequence[Path]) -> None:
+    """Each must be one object's, and the names tell them apart."""
+    seen: dict[str, Path] = {}
+    problems = []
+    for path in paths:
+        if path.suffix.lower() in VIDEOS:
+            problems.append(f"{path}: is a video; give pictures, each of one object")
+        elif path.stem in seen:
+            problems.append(f"{path}: has the name of {seen[path.stem]}, and samples are named after files; rename one")
+        seen.setdefault(path.stem, path)
+    if problems:
+        raise InputError(problems)
+
+
+def _check_output(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: the name of a store ends in {' or '.join(SUFFIXES)}")
+    if path.exists():
+        raise InputError(f"{path}: exists already; remove it or choose another name")
 
 
 def _sample(predictor: Predictor, path: Path, fit: str) -> MultiviewSample:

@@ -56,11 +56,13 @@ def predict_files(
     """Keypoints of all pictures and frames: keypoints.json, keypoints.csv and pictures in a folder.
 
     Raises:
-        InputError: A file is missing, no picture, or not square; the output folder holds results already.
+        InputError: A file is missing, no picture, or not square; two have one name; the output folder holds results
+            already.
     """
     if (output / "keypoints.json").exists():
         raise InputError(f"{output}: holds results already; choose another folder")
     sequences = list(find_inputs(inputs))
+    _check_names(sequences)
     predictor = Predictor.load(checkpoint, device, options.changes)
     output.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
@@ -103,6 +105,18 @@ def find_inputs(inputs: Sequence[Path]) -> Iterator[Path]:
             raise InputError(f"{path}: is neither picture nor video ({', '.join((*SUFFIXES, *VIDEOS))})")
         else:
             yield path
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    """Results are called after their files."""
+    seen: dict[str, Path] = {}
+    problems = []
+    for path in paths:
+        if path.stem in seen:
+            problems.append(f"{path}: has the name of {seen[path.stem]}, and results are named after files; rename one")
+        seen.setdefault(path.stem, path)
+    if problems:
+        raise InputError(problems)
 
 
 def read_frames(path: Path, fit: str) -> Iterator[Frame]:

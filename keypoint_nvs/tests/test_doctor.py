@@ -111,6 +111,18 @@ def test_pictures_that_are_not_square_are_a_warning_with_its_remedy(tmp_path):
     assert "fit centre_crop or pad" in findings[-1].remedy
 
 
+def test_weights_that_only_the_hub_has_are_a_warning_and_nothing_is_downloaded(config, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    edit_json(config, model={"weights": "nobody/model"})
+    findings = check(config)
+    assert not of_level(findings, "error")
+    (warning,) = [finding for finding in findings if finding.level == "warning"]
+    assert warning.subject == "model.weights: nobody/model"
+    assert "https://huggingface.co/nobody/model" in warning.remedy
+
+
 def test_a_state_dict_is_told_by_its_family(tmp_path):
     unet = tiny_modules()["unet"]
     torch.save({f"unet.{name}": tensor for name, tensor in unet.state_dict().items()}, tmp_path / "unet.ckpt")
@@ -161,11 +173,11 @@ def test_a_configuration_is_checked_with_all_that_it_names(config):
 def test_every_missing_file_of_a_configuration_is_told_at_once(config):
     value = json.loads(config.read_text())
     value["data"]["train"][0]["path"] = "nowhere.hdf5"
-    value["model"]["weights"] = "no/weights"
+    value["model"]["weights"] = "no/such/weights"
     config.write_text(json.dumps(value))
     problems = of_level(check(config), "error")
     assert any("nowhere.hdf5" in problem for problem in problems)
-    assert any("model.weights: no/weights does not exist" in problem for problem in problems)
+    assert any("model.weights: no/such/weights does not exist" in problem for problem in problems)
 
 
 def test_weights_that_do_not_fit_the_stage_are_an_error(config, weights, tmp_path):

@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from keypoint_nvs.finding import find_weights
 from keypoint_nvs.model.architectures import architecture
 from keypoint_nvs.model.folder_description import describe_folder
 from keypoint_nvs.model.folder_writing import FolderParts, write_folder
 from keypoint_nvs.model.folders import LoadedFolder, embed_empty_prompt, read_folder
 from keypoint_nvs.model.hub import local_folder
 from keypoint_nvs.model.schedule import alphas_cumprod
+from keypoint_nvs.model.vision_folder import read_vision
 from posecore.errors import InputError
 
 sys.path.append(str(Path(__file__).parent))
@@ -321,11 +323,51 @@ def test_a_name_of_the_hub_without_a_network_says_to_give_a_path(offline, tmp_pa
 
 
 def test_a_downloaded_repository_is_taken_from_the_cache(offline, saved, tmp_path):
-    repository, commit = tmp_path / "models--some--model", "0123456789abcdef0123456789abcdef01234567"
-    shutil.copytree(saved, repository / "snapshots" / commit)
+    there = cached(saved, tmp_path)
+    assert local_folder("some/model", tmp_path) == there
+
+
+def cached(folder: Path, cache: Path) -> Path:
+    """A folder as the hub's programs keep it; returns where it then is."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = cache / "models--some--model"
+    shutil.copytree(folder, repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    assert local_folder("some/model", tmp_path) == repository / "snapshots" / commit
+    return repository / "snapshots" / commit
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_an_image_encoder_alone_is_taken_from_the_cache(offline, modules, tmp_path, download):
+    modules["vision_encoder"].save_pretrained(tmp_path / "clip")
+    there = cached(tmp_path / "clip", tmp_path / "cache")
+    found = local_folder("some/model", tmp_path / "cache", layout="vision", download=download)
+    assert found == there
+    assert equal(read_vision(found), modules["vision_encoder"])
+
+
+@pytest.mark.parametrize("field", ["model.weights", "keypoints.weights"])
+def test_a_field_may_name_a_repository_of_the_hub(offline, saved, tmp_path, monkeypatch, field):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    there = cached(saved, tmp_path)
+    assert find_weights(Path("some/model"), field, []) == there
+
+
+def test_what_neither_the_disk_nor_the_hub_has_is_told_with_its_field_and_page(offline, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        find_weights(Path("nobody/clip"), "model.vision_weights", [])
+    assert "model.vision_weights: nobody/clip: no such folder here, nor in the cache of the hub" in str(caught.value)
+    assert "https://huggingface.co/laion/CLIP-ViT-H-14" in str(caught.value)
+
+
+def test_a_name_in_a_folder_that_is_here_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(InputError, match=r"model\.weights: runs/first does not exist"):
+        find_weights(Path("runs/first"), "model.weights", [])
 
 
 def test_a_path_that_is_no_name_of_the_hub_stays_a_path():

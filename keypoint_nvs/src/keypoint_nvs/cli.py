@@ -41,7 +41,10 @@ Data = Annotated[
 Validation = Annotated[list[str] | None, typer.Option("--validation", help="As --data, to validate on.")]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="What the model begins with: a folder of diffusers, or a run of an earlier stage."),
+    typer.Option(
+        "--weights",
+        help="What the model begins with: a folder of diffusers or its name on the hub, or a run of an earlier stage.",
+    ),
 ]
 RunDir = Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<name of the config>.")]
 Steps = Annotated[int | None, typer.Option("--sampling-steps", min=1, help="Of novel views.")]
@@ -198,7 +201,7 @@ def predict(
 def generate(
     inputs: Annotated[list[Path], typer.Argument(help="Pictures or folders of pictures, each of one object.")],
     checkpoint: Annotated[
-        Path, typer.Option("--checkpoint", help="A run, or a folder of diffusers (Zero123++) as it was downloaded.")
+        Path, typer.Option("--checkpoint", help="A run, or a folder of diffusers (Zero123++) or its name on the hub.")
     ],
     output: Annotated[
         Path, typer.Option(help="The HDF5 store to write; parts (--shard) have their number in it.")
@@ -218,7 +221,7 @@ def generate(
 ) -> None:
     """Generate the views of many pictures into a store, to learn keypoints from one picture of each object.
 
-    Example: keypoint-nvs generate photos --checkpoint zero123plus-v1.2 --output generated.h5
+    Example: keypoint-nvs generate photos --checkpoint sudo-ai/zero123plus-v1.2 --output generated.h5
     """
     with exit_codes():
         from keypoint_nvs.generate import generate_store

@@ -125,8 +125,12 @@ def spread(source: SampleSource, limit: int | None) -> SampleSource:
     return source if limit is None or limit >= len(source) else Spread(source, limit)
 
 
-def with_found_files(config: KeypointNvsConfig, folders: Sequence[Path]) -> KeypointNvsConfig:
-    """The configuration with whole paths that exist, so that the run can be evaluated from any folder."""
+def with_found_files(config: KeypointNvsConfig, folders: Sequence[Path], *, download: bool = True) -> KeypointNvsConfig:
+    """The configuration with whole paths that exist, so that the run can be evaluated from any folder.
+
+    Args:
+        download: Whether weights that are named as on the hub are fetched where the cache has none.
+    """
 
     def found(datasets: Sequence[DatasetConfig]) -> list[DatasetConfig]:
         return [d.model_copy(update={"path": find_data(d.path, folders)}) for d in datasets]
@@ -134,10 +138,11 @@ def with_found_files(config: KeypointNvsConfig, folders: Sequence[Path]) -> Keyp
     data = config.data.model_copy(update={"train": found(config.data.train), "val": found(config.data.val)})
     model = config.model
     names = [name for name in ("weights", "vision_weights", "unet_weights") if getattr(model, name) is not None]
-    model = model.model_copy(update={n: find_weights(getattr(model, n), f"model.{n}", folders) for n in names})
+    found_weights = {n: find_weights(getattr(model, n), f"model.{n}", folders, download=download) for n in names}
+    model = model.model_copy(update=found_weights)
     changes: dict[str, Any] = {"data": data, "model": model}
     if config.keypoints is not None and config.keypoints.weights is not None:
-        place = find_weights(config.keypoints.weights, "keypoints.weights", folders)
+        place = find_weights(config.keypoints.weights, "keypoints.weights", folders, download=download)
         changes["keypoints"] = config.keypoints.model_copy(update={"weights": place})
     if config.train.weights is not None:
         place = find_path(config.train.weights, "train.weights", folders)

@@ -46,8 +46,8 @@ class ModelConfig(Config):
     """Of novel views (and of keypoints where they share it)."""
 
     weights: Path | None = None
-    """A folder in the layout of diffusers (Zero123++, Stable Diffusion), or a run of ours (what it has of this model's
-    parts is taken); null: the architecture with random weights."""
+    """A folder in the layout of diffusers (Zero123++, Stable Diffusion) or its name on the hub (org/name), or a run of ours
+    (what it has of this model's parts is taken); null: the architecture with random weights."""
     architecture: Literal["tiny", "sd15", "sd21", "zero123plus"] = "tiny"
     """Used where weights is null, or a run of ours."""
     rig: Literal["zero123plus-v1.1", "zero123plus-v1.2"] | RigConfig = "zero123plus-v1.2"
@@ -55,8 +55,8 @@ class ModelConfig(Config):
     view_px: PositiveInt = 32
     """Side of each generated view: 320 for Zero123++, 32 for the tiny architecture."""
     vision_weights: Path | None = None
-    """A folder with the image encoder (CLIPVisionModelWithProjection), where weights has none: to begin from Stable
-    Diffusion 2."""
+    """A folder with the image encoder (CLIPVisionModelWithProjection) or its name on the hub, where weights has none: to begin
+    from Stable Diffusion 2."""
     unet_weights: Path | None = None
     """A state dict (.safetensors, or .bin/.ckpt of tensors) that replaces the UNet's, as InstantMesh's white-background one."""
     gradient_checkpointing: bool = False

@@ -78,7 +78,7 @@ class KeypointsConfig(Config):
     """shared: the UNet of novel views; frozen: one of its own that is never trained (Stable Diffusion; what works with
     real weights)."""
     weights: Path | None = None
-    """Backbone frozen: its folder in the layout of diffusers."""
+    """Backbone frozen: its folder in the layout of diffusers, or its name on the hub."""
     train_unet: bool = False
     """Backbone shared: the keypoint terms also move the UNet."""
     num_tokens: PositiveInt = 500
@@ -122,7 +122,9 @@ class KeypointsConfig(Config):
         if (self.backbone == "frozen") != (self.weights is not None):
             raise ValueError("backbone frozen needs weights, backbone shared has none of its own")
         if self.subjects > 1 and self.multiview is not None:
-            raise ValueError(f"subjects is {self.subjects}: multiview triangulates one point a token; set multiview to null")
+            raise ValueError(
+                f"subjects is {self.subjects}: multiview triangulates one point a token; set multiview to null"
+            )
         if self.train_unet and self.backbone == "frozen":
             raise ValueError("train_unet: backbone frozen is never trained; choose backbone shared")
         return self

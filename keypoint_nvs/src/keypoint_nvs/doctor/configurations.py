@@ -12,9 +12,10 @@ from keypoint_nvs.data.sources import open_source
 from keypoint_nvs.doctor.memory import MapMemory, layer_sizes, map_memory
 from keypoint_nvs.doctor.weights import check_run
 from keypoint_nvs.experiment import source_options, with_found_files
-from keypoint_nvs.finding import find_data, find_path
+from keypoint_nvs.finding import find_data, find_weights
 from keypoint_nvs.model.folder_description import describe_folder
 from keypoint_nvs.model.folder_files import INDEX
+from keypoint_nvs.model.hub import PAGE, is_hub_name
 from keypoint_nvs.model.token_softmax import GPU_BLOCK
 from keypoint_nvs.model.unet_weights import read_unet_weights
 from keypoint_nvs.model.vision_folder import describe_vision
@@ -30,10 +31,11 @@ def check_config(path: Path) -> list[Finding]:
     model = config.model
     origin = f"architecture {model.architecture}" if model.weights is None else f"weights of {model.weights}"
     text = f"stage {config.stage}, {origin}: no unknown or impossible field"
-    findings = [Finding("ok", str(path), text), *_weights(path, config), *_data(path, config)]
+    weights = _weights(path, config)
+    findings = [Finding("ok", str(path), text), *weights, *_data(path, config)]
     if not config.data.train:
         findings.append(Finding("warning", str(path), "data.train names no data set", "give --data PATH to train"))
-    if not any(finding.level == "error" for finding in findings):
+    if all(finding.level == "ok" for finding in weights) and not any(f.level == "error" for f in findings):
         findings += _together(path, config)
     return findings
 
@@ -53,11 +55,19 @@ def _weights(path: Path, config: KeypointNvsConfig) -> list[Finding]:
         if place is None:
             continue
         try:
-            found = find_path(place, field, [path.parent])
+            found = find_weights(place, field, [path.parent], download=False)
             findings.append(Finding("ok", f"{field}: {found}", describe(found)))
         except InputError as error:
-            findings += from_error(path, error)
+            findings += from_error(path, error) if not is_hub_name(place) else [_not_here(field, place)]
     return findings
+
+
+def _not_here(field: str, name: Path) -> Finding:
+    text = "is neither a folder here nor in the cache of the hub"
+    remedy = (
+        f"training downloads {PAGE}/{name} where a network is; elsewhere download it before, or give the folder's path"
+    )
+    return Finding("warning", f"{field}: {name}", text, remedy)
 
 
 def _folder_or_run(path: Path) -> str:
@@ -91,7 +101,7 @@ def _data(path: Path, config: KeypointNvsConfig) -> list[Finding]:
 def _together(path: Path, config: KeypointNvsConfig) -> list[Finding]:
     """What can only be told of all parts at once."""
     try:
-        found = with_found_files(config, [path.parent])
+        found = with_found_files(config, [path.parent], download=False)
         beginning = find_beginning(found)
         if config.keypoints is None:
             return []

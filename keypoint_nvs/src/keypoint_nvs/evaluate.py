@@ -12,6 +12,7 @@ import numpy as np
 from keypoint_nvs.config.data import MultiviewData
 from keypoint_nvs.data.sources import open_source
 from keypoint_nvs.evaluation.keypoints import KeypointReport, measure_keypoints, untrained_tokens
+from keypoint_nvs.evaluation.numbers import or_none
 from keypoint_nvs.evaluation.pictures import keypoint_pictures, view_pictures
 from keypoint_nvs.evaluation.views import ViewReport, measure_views
 from keypoint_nvs.experiment import source_options, spread
@@ -36,8 +37,9 @@ class Evaluation:
     """Of random tokens in the same networks."""
 
     def to_dict(self) -> dict[str, Any]:
+        """Numbers of each part; None: there was nothing to measure."""
         parts = {"views": self.views, "keypoints": self.keypoints, "untrained_tokens": self.untrained}
-        return {name: part.summary() for name, part in parts.items() if part is not None}
+        return {name: or_none(part.summary()) for name, part in parts.items() if part is not None}
 
 
 def evaluate(
@@ -96,7 +98,7 @@ def measure(
 def write_evaluation(result: Evaluation, folder: Path) -> list[Path]:
     """metrics.json and pictures; returns the pictures' paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result.to_dict(), indent=2) + "\n"
+    text = json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
     pictures: dict[str, np.ndarray] = {}
     if result.views is not None:

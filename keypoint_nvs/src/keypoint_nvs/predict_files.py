@@ -77,7 +77,7 @@ def predict_files(
     names = [f"token_{token}" for token in predictor.tokens.tolist()]
     units = {"keypoints_px": "pixels of the square picture, x to the right, y down, centres at integers"}
     document = {"checkpoint": str(predictor.loaded.folder), "names": names, "units": units, "pictures": entries}
-    (output / "keypoints.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (output / "keypoints.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     _write_table(output / "keypoints.csv", entries, names)
     return {
         "output": str(output),

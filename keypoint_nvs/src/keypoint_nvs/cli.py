@@ -103,20 +103,11 @@ def evaluate(
         typer.Option(help="Store on which regression and baselines are fitted; default: that of the training."),
     ] = None,
     benchmark: Annotated[
-        Literal[
-            "celeba",
-            "celeba_wild",
-            "cub",
-            "cub_001",
-            "cub_002",
-            "cub_003",
-            "taichi",
-            "deepfashion",
-            "human36m",
-            "annotated",
-        ]
-        | None,
-        typer.Option(help="--data is the folder of a public benchmark: regression to its annotations."),
+        str | None,
+        typer.Option(
+            help="--data is the folder of a benchmark: regression to its points. celeba, celeba_wild, cub, cub_all, cub_001, "
+            "cub_002, cub_003, taichi, deepfashion, legacy_deepfashion, human36m, annotated (your own)."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the report; default: beside the checkpoint.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many samples, spread over the set.")] = None,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from keypoint_nvs.assembly import build_network, find_beginning
 from keypoint_nvs.config.run import KeypointNvsConfig
 from keypoint_nvs.data.rgba_images import opaque
 from keypoint_nvs.data.synthetic.dataset import synthesise
@@ -16,8 +17,9 @@ from keypoint_nvs.data.synthetic.options import SyntheticOptions
 from keypoint_nvs.draw.canvas import enlarged, to_picture
 from keypoint_nvs.draw.space import SpacePoints, space_sheet
 from keypoint_nvs.draw.tokens import token_sheet
-from keypoint_nvs.evaluate import Evaluation, measure, open_views, write_evaluation
-from keypoint_nvs.experiment import train
+from keypoint_nvs.evaluate import FITTED, Evaluation, measure, open_views, write_evaluation
+from keypoint_nvs.evaluation.keypoints import KeypointReport, measure_keypoints, untrained_tokens
+from keypoint_nvs.experiment import spread, train
 from keypoint_nvs.predictor import Predictor
 from posecore.config import load_config
 from posecore.demo import make_room
@@ -56,27 +58,36 @@ def demo(output: Path, effort: float = 1.0) -> Path:
     data.mkdir()
     for name, options in (("train", TRAINING), ("val", VALIDATION), ("test", HELD_OUT)):
         synthesise(data / f"{name}.hdf5", options, workers=2 if options.objects > 300 else 0)
-    before = None
+    last = None
     for stage in STAGES:
-        train(_config(stage, data, before, effort), [], output / stage)
-        before = output / stage
+        train(_config(stage, data, last, effort), [], output / stage)
+        last = output / stage
     predictor = Predictor.load(output / "joint", "cpu")
     held_out = open_views(predictor, str(data / "test.hdf5"), "val")
-    result = measure(predictor, held_out, open_views(predictor, None, "train"))
+    training = spread(open_views(predictor, None, "train"), FITTED)
+    result = measure(predictor, held_out, training)
+    before = measure_keypoints(untrained_tokens(_before_joint(predictor), training), held_out, training)
     pictures = _pictures(output, predictor, result)
-    section = _section(result, _charts(output), pictures, time.perf_counter() - started)
+    section = _section(result, before, _charts(output), pictures, time.perf_counter() - started)
     return write_section(section, output / "section.json")
 
 
-def _config(stage: str, data: Path, before: Path | None, effort: float) -> KeypointNvsConfig:
+def _before_joint(predictor: Predictor) -> Predictor:
+    """The networks that the joint training began with."""
+    loaded = predictor.loaded
+    network = build_network(loaded.config, find_beginning(loaded.config)).eval().requires_grad_(False)
+    return Predictor(replace(loaded, network=network), predictor.inference)
+
+
+def _config(stage: str, data: Path, last: Path | None, effort: float) -> KeypointNvsConfig:
     preset = load_config(KeypointNvsConfig, f"tiny_{stage}.json", [])
     values: dict[str, Any] = {
         "data.train": [{"kind": "multiview", "path": str(data / "train.hdf5")}],
         "data.val": [{"kind": "multiview", "path": str(data / "val.hdf5")}],
         "train.steps": max(1, round(preset.train.steps * effort)),
     }
-    if before is not None:
-        values["model.weights"] = str(before)
+    if last is not None:
+        values["model.weights"] = str(last)
     return load_config(
         KeypointNvsConfig, f"tiny_{stage}.json", [f"{key}={json.dumps(value)}" for key, value in values.items()]
     )
@@ -114,25 +125,27 @@ def _object(predictor: Predictor, result: Evaluation, index: int) -> UInt8[np.nd
     return tile(parts, columns=1)
 
 
-def _section(result: Evaluation, charts: list[Chart], pictures: list[Picture], seconds: float) -> Section:
+def _section(
+    result: Evaluation, before: KeypointReport, charts: list[Chart], pictures: list[Picture], seconds: float
+) -> Section:
     views, ours, untrained = result.views, result.keypoints, result.untrained
     assert views is not None
     assert ours is not None
     assert untrained is not None
-    scores, found, random = views.summary(), ours.summary(), untrained.summary()
     return Section(
-        name="keypoint_nvs",
+        name="keypoint-nvs",
         heading="keypoint_nvs: keypoints that nobody annotated, from novel views",
         question=(
             f"{len(views.truth)} animals that training never saw, each from six fixed cameras. Do tokens whose attention was "
-            "trained without labels mark the parts of the animal, and the same point in all views? And are the views that are "
-            "generated from one picture those of that animal? Beside: tokens as they were before training, the mean keypoint, "
-            "views generated from another animal's picture, the mean training view, the nearest training animal (chosen by the "
-            "truth), and the input itself. Pixels are those of views 320 wide; the networks have 2 million parameters, views "
-            f"32 pixels; everything here was made in {seconds:.0f} s on this machine, from nothing."
+            "trained without labels tell where the animal's parts are, and mark the same point in all views? And are the views "
+            "that are generated from one picture those of that animal? Beside: random tokens in the networks as they were "
+            "before the joint training, and in the trained ones; the mean keypoint; views generated from another animal's "
+            "picture; the mean training view; the nearest training animal (chosen by the truth); the input itself. Pixels are "
+            "those of views 320 wide; the networks have 2 million parameters and see 32 pixels; everything here was made from "
+            f"nothing in {seconds:.0f} s on this machine."
         ),
         baseline="baseline",
-        rows=[*_keypoint_rows(found, random), *_view_rows(scores)],
+        rows=[*_keypoint_rows(ours.summary(), before.summary(), untrained.summary()), *_view_rows(views.summary())],
         pictures=pictures,
         charts=charts,
         links={
@@ -144,24 +157,28 @@ def _section(result: Evaluation, charts: list[Chart], pictures: list[Picture], s
     )
 
 
-def _keypoint_rows(found: dict[str, float], random: dict[str, float]) -> list[Row]:
-    regression, consistency = "regression_error_px320", "median_px320"
+def _keypoint_rows(ours: dict[str, float], before: dict[str, float], random: dict[str, float]) -> list[Row]:
+    regression, consistency, equivariance = "regression_error_px320", "median_px320", "equivariance_median_px320"
+    others = {"tokens before training": before, "random tokens in the trained networks": random}
 
-    def row(name: str, key: str, baseline: float, needed: float | None = None) -> Row:
-        return Row(name=name, ours=found[key], baseline=baseline, unit="px", needed_factor=needed)
+    def rows(what: str, key: str, needed: float | None) -> list[Row]:
+        return [
+            Row(name=f"{what}, against {name}", ours=ours[key], baseline=values[key], unit="px", needed_factor=factor)
+            for (name, values), factor in zip(others.items(), (needed, None), strict=True)
+        ]
 
-    mean = found["regression_mean_keypoint_px320"]
+    mean = Row(
+        name="part centres by regression from tokens, against the mean keypoint",
+        ours=ours[regression],
+        baseline=ours["regression_mean_keypoint_px320"],
+        unit="px",
+        needed_factor=NEEDED_REGRESSION,
+    )
     return [
-        row("part centres by regression from tokens, against the mean keypoint", regression, mean, NEEDED_REGRESSION),
-        row("part centres, against untrained tokens", regression, random[regression], 1.0),
-        row(
-            "median reprojection error, against untrained tokens", consistency, random[consistency], NEEDED_CONSISTENCY
-        ),
-        row(
-            "equivariance error (median), against untrained tokens",
-            *("equivariance_median_px320",),
-            random["equivariance_median_px320"],
-        ),
+        mean,
+        *rows("part centres by regression", regression, 1.0),
+        *rows("median reprojection error", consistency, NEEDED_CONSISTENCY),
+        *rows("median equivariance error", equivariance, None),
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from keypoint_nvs.data.inspection import draw_store, looks_premultiplied
 from keypoint_nvs.data.records import MultiviewSample
+from keypoint_nvs.data.rgba_images import read_rgba
 from keypoint_nvs.data.store import MultiviewStore
 from keypoint_nvs.data.store_writing import write_store
 
@@ -35,6 +36,23 @@ def test_synth_writes_the_store_that_inspect_describes(command, tmp_path):
     sheet = cv2.imread(facts["picture"])
     assert sheet.shape[1] > 7 * 160
     assert all(abs(float(v)) <= 45 for v in [s.azimuth_deg for s in map(MultiviewStore(path).read, range(2))])
+
+
+def test_input_views_are_written_as_they_are_stored_with_their_alpha(command, objects, tmp_path):
+    looked = command("data", "inspect", objects, "--inputs", tmp_path / "photos", "--count", 2, "--json")
+    names = json.loads(looked.stdout)["inputs"].split(", ")
+    store = MultiviewStore(objects)
+    stored = {name.replace("/", "_"): store.read(i).cond_imgs for i, name in enumerate(store.sample_ids)}
+    assert len(names) == 2
+    for name in names:
+        np.testing.assert_array_equal(read_rgba(Path(name)), stored[Path(name).stem])
+
+
+def test_pictures_have_no_input_views(command, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
+    looked = command("data", "inspect", tmp_path, "--inputs", tmp_path / "photos")
+    assert looked.exit_code == 2
+    assert "no store of views" in looked.output
 
 
 def test_keypoints_are_drawn_on_the_object_that_they_belong_to(objects):

@@ -138,6 +138,10 @@ def inspect(
     picture: Annotated[
         Path | None, typer.Option(help="PNG to write: samples with outlines and keypoints, one a row.")
     ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the input views of the same samples, PNG with alpha: to predict from."),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples in the picture.")] = 6,
     checked: Annotated[
         int, typer.Option(min=1, help="Samples, spread over the set, that are read for the numbers.")
@@ -154,10 +158,20 @@ def inspect(
     Example: keypoint-nvs data inspect train.hdf5 --picture sheet.png
     """
     with exit_codes():
-        from keypoint_nvs.data.inspection import describe_images, describe_store, draw_images, draw_store, write_sheet
+        from keypoint_nvs.data.inspection import (
+            describe_images,
+            describe_store,
+            draw_images,
+            draw_store,
+            write_inputs,
+            write_sheet,
+        )
         from keypoint_nvs.layout import dataset_of_path
+        from posecore.errors import InputError
 
         kind = dataset_of_path(path).kind
+        if inputs is not None and kind != "multiview":
+            raise InputError(f"--inputs: {path} holds pictures, no store of views; its pictures are files already")
         facts = describe_store(path, checked) if kind == "multiview" else describe_images(path, checked)
         if picture is not None:
             if kind == "multiview":
@@ -165,4 +179,6 @@ def inspect(
             else:
                 write_sheet(picture, draw_images(path, fit, count, seed, background))
             facts["picture"] = str(picture)
+        if inputs is not None:
+            facts["inputs"] = ", ".join(str(file) for file in write_inputs(path, inputs, count, seed))
         result_json(facts) if as_json else result("\n".join(f"{key:28} {value}" for key, value in facts.items()))

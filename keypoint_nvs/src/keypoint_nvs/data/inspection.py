@@ -129,10 +129,9 @@ def draw_store(path: str, count: int, seed: int, background: Background = "grey"
         InputError: A chosen sample is damaged; names it.
     """
     store = MultiviewStore(path)
-    chosen = np.random.default_rng(seed).choice(len(store), min(count, len(store)), replace=False)
     cells, captions = [], []
-    for index in np.sort(chosen):
-        sample = store.read(int(index))
+    for index in chosen_indices(len(store), count, seed):
+        sample = store.read(index)
         rig = None if store.header.rig == "free" else rig_of(store.header.rig)
         cells += _row(sample, rig, background)
         captions += [sample.sample_id, *(f"view {view}" for view in range(len(sample.target_imgs)))]
@@ -149,9 +148,31 @@ def draw_images(
     """
     folder = ImageFolder(path, CELL_PX, fit)
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(len(folder), min(count, len(folder)), replace=False))
-    samples = [folder.load(int(index), rng) for index in chosen]
+    samples = [folder.load(index, rng) for index in chosen_indices(len(folder), count, seed)]
     return tile([_composited(s.target_imgs[0], background) for s in samples], [s.sample_id for s in samples])
+
+
+def write_inputs(path: str, folder: Path, count: int, seed: int) -> list[Path]:
+    """The input views of the samples that `draw_store` draws, as PNG with transparency: OBJECT_INDEX.png.
+
+    Raises:
+        InputError: A chosen sample is damaged; names it.
+    """
+    store = MultiviewStore(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for index in chosen_indices(len(store), count, seed):
+        sample = store.read(index)
+        written.append(folder / f"{sample.sample_id.replace('/', '_')}.png")
+        bgra = sample.cond_imgs[[2, 1, 0, 3]].transpose(1, 2, 0)
+        written[-1].write_bytes(cv2.imencode(".png", np.ascontiguousarray(bgra))[1].tobytes())
+    return written
+
+
+def chosen_indices(length: int, count: int, seed: int) -> list[int]:
+    """At most `count` different places, drawn, in order."""
+    chosen = np.random.default_rng(seed).choice(length, min(count, length), replace=False)
+    return [int(index) for index in np.sort(chosen)]
 
 
 def spread_indices(length: int, count: int) -> list[int]:

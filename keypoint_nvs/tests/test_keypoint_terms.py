@@ -18,7 +18,6 @@ from keypoint_nvs.losses.view_cameras import ViewCameras
 from keypoint_nvs.model.records import KeypointOutput
 from keypoint_nvs.rig import zero123plus_rig
 from posecore.cameras import project, transform
-from posecore.errors import InputError
 from posecore.losses import Term
 
 SIDE, SIGMA = 32, 1.5
@@ -236,8 +235,8 @@ def test_settings_follow_the_configuration_and_the_ramp_rises_from_its_start():
     assert MultiviewSettings(start_step=5).ramp_at(5) == 1
     assert KeypointLossSettings.of(KeypointsConfig(multiview=None)).ramp_at(10**6) == 0
     assert MultiviewSettings().radius_px(128) == 12
-    with pytest.raises(InputError, match=r"keypoints.subjects is 2, but with keypoints.multiview a token is one point"):
-        KeypointLossSettings.of(KeypointsConfig(subjects=2))
+    with pytest.raises(ValueError, match="subjects is 2: multiview triangulates one point a token"):
+        KeypointsConfig(subjects=2)
 
 
 def test_cameras_at_the_size_of_the_maps_see_points_at_the_same_part_of_the_picture():

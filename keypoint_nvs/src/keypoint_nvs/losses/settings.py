@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from keypoint_nvs.config.stages import KeypointsConfig
 from keypoint_nvs.losses.temporal import TemporalKind
-from posecore.errors import InputError
 
 CONFIG_MAP_PX = 32
 """Side of the map in whose pixels the configuration gives the window of the soft argmax."""
@@ -47,13 +46,7 @@ class KeypointLossSettings:
 
     @classmethod
     def of(cls, config: KeypointsConfig) -> "KeypointLossSettings":
-        """Raises InputError where a token would mark several places and one point in space."""
         multiview = config.multiview
-        if multiview is not None and config.subjects > 1:
-            raise InputError(
-                f"keypoints.subjects is {config.subjects}, but with keypoints.multiview a token is one point in space; "
-                "set subjects to 1 or multiview to null"
-            )
         return cls(
             sigma=config.sigma,
             subjects=config.subjects,

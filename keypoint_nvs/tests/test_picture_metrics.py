@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torchvision
+
 from keypoint_nvs.metrics.baselines import best_training_object, mean_view
 from keypoint_nvs.metrics.perceptual import WIDTHS, Lpips
 from keypoint_nvs.metrics.pictures import mse, psnr, ssim
-
 from posecore.errors import InputError
 
 

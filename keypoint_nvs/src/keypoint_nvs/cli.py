@@ -115,6 +115,9 @@ def evaluate(
     guidance: Guidance = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Drawn views that are averaged.")] = None,
     warps: Warps = None,
+    lpips: Annotated[
+        Path | None, typer.Option(help="Folder with alexnet-owt-7be5be79.pth (and alex.pth, or pip install lpips).")
+    ] = None,
     untrained: Annotated[
         bool, typer.Option("--untrained/--no-untrained", help="Also measure untrained tokens.")
     ] = True,
@@ -142,6 +145,7 @@ def evaluate(
                 limit=limit,
                 changes=changes,
                 untrained=untrained,
+                lpips=lpips,
                 device=device,
             )
         )

@@ -64,9 +64,10 @@ def demo(output: Path, effort: float = 1.0) -> Path:
         last = output / stage
     predictor = Predictor.load(output / "joint", "cpu")
     held_out = open_views(predictor, str(data / "test.hdf5"), "val")
-    training = spread(open_views(predictor, None, "train"), FITTED)
+    training = open_views(predictor, None, "train")
     result = measure(predictor, held_out, training)
-    before = measure_keypoints(untrained_tokens(_before_joint(predictor), training), held_out, training)
+    fitted = spread(training, FITTED)
+    before = measure_keypoints(untrained_tokens(_before_joint(predictor), fitted), held_out, fitted)
     pictures = _pictures(output, predictor, result)
     section = _section(result, before, _charts(output), pictures, time.perf_counter() - started)
     return write_section(section, output / "section.json")

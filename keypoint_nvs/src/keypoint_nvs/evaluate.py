@@ -17,6 +17,7 @@ from keypoint_nvs.evaluation.pictures import keypoint_pictures, view_pictures
 from keypoint_nvs.evaluation.views import ViewReport, measure_views
 from keypoint_nvs.experiment import source_options, spread
 from keypoint_nvs.layout import dataset_of_path
+from keypoint_nvs.metrics.perceptual import Lpips
 from keypoint_nvs.predictor import Predictor
 from posecore.draw import write_picture
 from posecore.errors import InputError
@@ -24,7 +25,9 @@ from posecore.training import SampleSource
 
 logger = logging.getLogger(__name__)
 FITTED = 100
-"""Training objects on which regression and baselines are fitted, at most."""
+"""Training objects on which the regression is fitted, at most."""
+COMPARED = 1000
+"""Training objects that views are compared with, at most."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def evaluate(
     limit: int | None = None,
     changes: Mapping[str, Any] | None = None,
     untrained: bool = True,
+    lpips: Path | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Measure a run, write metrics.json and pictures.
@@ -62,31 +66,40 @@ def evaluate(
         limit: Only so many samples, spread over the set.
         changes: Fields of the configuration's `inference` that differ.
         untrained: Measure random tokens too.
+        lpips: Folder with the weights of LPIPS; None: it is not measured.
 
     Raises:
-        InputError: No such run or data, or the run has nothing to measure on them.
+        InputError: No such run, data or weights, or the run has nothing to measure on them.
     """
+    perceptual = None if lpips is None else Lpips.from_folder(lpips)
     predictor = Predictor.load(checkpoint, device, changes)
     held_out = spread(open_views(predictor, data, "val"), limit)
     training = open_views(predictor, train_data, "train")
-    result = measure(predictor, held_out, training, untrained=untrained)
+    result = measure(predictor, held_out, training, untrained=untrained, perceptual=perceptual)
     folder = output or predictor.loaded.run_dir / "evaluation"
     write_evaluation(result, folder)
     return {"folder": str(folder), "samples": len(held_out), **result.to_dict()}
 
 
 def measure(
-    predictor: Predictor, held_out: SampleSource, training: SampleSource, *, untrained: bool = True
+    predictor: Predictor,
+    held_out: SampleSource,
+    training: SampleSource,
+    *,
+    untrained: bool = True,
+    perceptual: Lpips | None = None,
 ) -> Evaluation:
     """All that a run can be measured on.
 
     Args:
-        training: Regression and baselines are fitted on 100 samples of it, spread over the set.
+        training: The regression is fitted on 100 samples of it, spread over the set; views are compared with 1000.
     """
     if predictor.loaded.network.autoencoder is not None:
         raise InputError(f"{predictor.loaded.folder}: is an autoencoder's; evaluate a run of novel views or keypoints")
     fitted = spread(training, FITTED)
-    views = measure_views(predictor, held_out, fitted) if predictor.has_views else None
+    views = None
+    if predictor.has_views:
+        views = measure_views(predictor, held_out, spread(training, COMPARED), perceptual)
     keypoints = beside = None
     if predictor.has_keypoints:
         keypoints = measure_keypoints(predictor, held_out, fitted)

@@ -14,7 +14,7 @@ from keypoint_nvs.data.benchmarks import Benchmark, open_benchmark
 from keypoint_nvs.draw.canvas import to_picture
 from keypoint_nvs.draw.tokens import draw_tokens
 from keypoint_nvs.evaluation.numbers import or_none
-from keypoint_nvs.evaluation.regression import RegressionReport, regression_report
+from keypoint_nvs.evaluation.regression import RegressionReport, regression_report, some_pictures
 from keypoint_nvs.predictor import Predictor
 from posecore.draw import tile, write_picture
 from posecore.errors import InputError
@@ -68,7 +68,7 @@ def evaluate_benchmark(
 
 def _worst(report: RegressionReport, benchmark: Benchmark, limit: int | None) -> np.ndarray:
     """Pictures with the largest error: dots where the regression puts the points, crosses where they are."""
-    test = benchmark.test if limit is None or limit >= len(benchmark.test) else _spread(benchmark, limit)
+    test = some_pictures(benchmark.test, limit)
     sign = -1 if benchmark.protocol != "correct_share" else 1
     order = np.argsort(np.nan_to_num(sign * report.per_picture, nan=np.inf), kind="stable")[:WORST].tolist()
     cells = []
@@ -82,7 +82,3 @@ def _worst(report: RegressionReport, benchmark: Benchmark, limit: int | None) ->
             )
         )
     return tile(cells, [f"{report.per_picture[i]:.3g}" for i in order])
-
-
-def _spread(benchmark: Benchmark, limit: int) -> Any:
-    return benchmark.test.part([index * len(benchmark.test) // limit for index in range(limit)])

@@ -13,7 +13,7 @@ from keypoint_nvs.held_out import held_out_batches
 from keypoint_nvs.loading import LoadedNetwork
 from keypoint_nvs.metrics.consistency import Consistency, consistency
 from keypoint_nvs.metrics.keypoints import equivariance_errors_px320, token_stability
-from keypoint_nvs.metrics.regression import regression_errors
+from keypoint_nvs.metrics.regression import regression_errors, regression_errors_3d
 from keypoint_nvs.model.keypoint_model import KeypointModel
 from keypoint_nvs.model.system import KeypointNvsNetwork
 from keypoint_nvs.predictor import Predictor
@@ -65,19 +65,29 @@ def measure_keypoints(predictor: Predictor, held_out: SampleSource, training: Sa
     numbers["mean_confidence"] = float(found.confidence.mean())
     agreement = None
     if found.cam_from_world is not None and found.K is not None:
-        agreement = consistency(
-            found.xy_px,
-            found.confidence,
-            found.K,
-            found.cam_from_world,
-            found.views.shape[-1],
-            predictor.inference.triangulation_width,
-            predictor.inference.min_confidence,
-        )
+        agreement = _agreement(predictor, found)
         numbers |= agreement.summary()
     if found.truth_px is not None:
-        numbers |= _regression(find_keypoints(predictor, training), found)
+        fitted = find_keypoints(predictor, training)
+        numbers |= _regression(fitted, found)
+        if agreement is not None and fitted.truth_world is not None and found.truth_world is not None:
+            points = (_agreement(predictor, fitted), agreement)
+            numbers |= _regression_3d(*points, fitted.truth_world, found.truth_world)
     return KeypointReport(found, agreement, numbers)
+
+
+def _agreement(predictor: Predictor, found: FoundKeypoints) -> Consistency:
+    assert found.K is not None
+    assert found.cam_from_world is not None
+    return consistency(
+        found.xy_px,
+        found.confidence,
+        found.K,
+        found.cam_from_world,
+        found.views.shape[-1],
+        predictor.inference.triangulation_width,
+        predictor.inference.min_confidence,
+    )
 
 
 def find_keypoints(predictor: Predictor, source: SampleSource) -> FoundKeypoints:
@@ -180,3 +190,20 @@ def _regression(training: FoundKeypoints, held_out: FoundKeypoints) -> dict[str,
         held_out.visible.flatten(0, 1).numpy(),
     )
     return {f"regression_{name}_px320": value * REPORT_PX for name, value in errors.items()}
+
+
+def _regression_3d(
+    training: Consistency, held_out: Consistency, truth_train: Tensor, truth_test: Tensor
+) -> dict[str, float]:
+    """Linear, from triangulated tokens to ground truth in space (the world's unit).
+
+    A point on which the views do not agree lies anywhere; the token's mean place in the training objects stands for it.
+    """
+    counted = training.counted[..., None]
+    mean = torch.where(counted, training.points_world, 0).sum(0) / counted.sum(0).clamp_min(1)
+
+    def filled(points: Consistency) -> np.ndarray:
+        return torch.where(points.counted[..., None], points.points_world, mean).numpy()
+
+    errors = regression_errors_3d(filled(training), truth_train.numpy(), filled(held_out), truth_test.numpy())
+    return {f"regression_3d_{name}": value for name, value in errors.items()}

@@ -83,7 +83,7 @@ def regression_report(
     Raises:
         InputError: A picture cannot be read, or there are too few to fit the map.
     """
-    train, test = (_spread(pictures, limit) for pictures in (benchmark.train, benchmark.test))
+    train, test = (some_pictures(pictures, limit) for pictures in (benchmark.train, benchmark.test))
     source_train, source_test = (
         _keypoints(predict, pictures, side_px, background, batch_size) for pictures in (train, test)
     )
@@ -141,7 +141,8 @@ def _errors(benchmark: Benchmark, estimate: np.ndarray, test: PictureSet) -> Flo
             return orientation_free_errors_px128(estimate, target, np.array(benchmark.permutation))
 
 
-def _spread(pictures: PictureSet, limit: int | None) -> PictureSet:
+def some_pictures(pictures: PictureSet, limit: int | None) -> PictureSet:
+    """At most `limit`, evenly from all of them."""
     if limit is None or limit >= len(pictures):
         return pictures
     indices: Sequence[int] = [index * len(pictures) // limit for index in range(limit)]

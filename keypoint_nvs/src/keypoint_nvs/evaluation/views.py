@@ -30,7 +30,7 @@ class ViewReport:
     perceptual: Lpips | None = None
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Of each answer: mean squared error, PSNR (dB), SSIM and LPIPS, whole and on the object; means over views, then objects."""
+        """Mean squared error, PSNR (dB), SSIM and LPIPS of each answer, whole and on the object; means over views, then objects."""
         return {name: self._scores(views) for name, views in self.answers.items()}
 
     def errors(self, name: str) -> Float[Tensor, " n"]:

@@ -62,16 +62,21 @@ def composite(
 ) -> Float32[Tensor, "*batch 3 h w"] | Float32[np.ndarray, "*batch 3 h w"]:
     """A picture with straight alpha on a constant background, as float32 in 0..1.
 
-    Blended in integers with the rounding of PIL's `paste` (the released pipeline's), so the result times 255 is exactly
-    PIL's byte, on arrays and on any device.
+    Blended with the rounding of PIL's `paste` (the released pipeline's): the result times 255 is exactly PIL's byte, on
+    arrays and on any device. Its sums `alpha * colour + (255 - alpha) * background` are whole numbers, which float32 holds
+    exactly, and none lies within a thousandth of halfway between two multiples of 255; so float32, in place, is enough, at
+    an eighth of the time of integers.
     """
     colour = background_rgb(background)
     if isinstance(rgba_uint8, Tensor):
-        below = torch.tensor(colour, dtype=torch.int32, device=rgba_uint8.device)[:, None, None]
-        wide = rgba_uint8.to(torch.int32)
-        blended = wide[..., 3:, :, :] * (wide[..., :3, :, :] - below) + 255 * below + 128
-        return ((blended + (blended >> 8)) >> 8).to(torch.float32) / 255
-    under = np.asarray(colour, np.int32)[:, None, None]
-    pixels = rgba_uint8.astype(np.int32)
-    mixed = pixels[..., 3:, :, :] * (pixels[..., :3, :, :] - under) + 255 * under + 128
-    return ((mixed + (mixed >> 8)) >> 8).astype(np.float32) / np.float32(255)
+        below = torch.tensor(colour, dtype=torch.float32, device=rgba_uint8.device)[:, None, None]
+        blended = rgba_uint8[..., :3, :, :].to(torch.float32)
+        blended.sub_(below).mul_(rgba_uint8[..., 3:, :, :]).add_(255 * below)
+        return blended.mul_(1 / 255).round_().div_(255)
+    under = np.asarray(colour, np.float32)[:, None, None]
+    mixed = rgba_uint8[..., :3, :, :].astype(np.float32)
+    mixed -= under
+    mixed *= rgba_uint8[..., 3:, :, :]
+    mixed += 255 * under
+    mixed *= np.float32(1 / 255)
+    return np.rint(mixed, out=mixed) / np.float32(255)

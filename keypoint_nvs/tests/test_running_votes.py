@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from keypoint_nvs.model.running_votes import RunningVotes
+from posecore.training.ema import MovingAverage
 
 selections = st.lists(st.permutations(range(6)).map(lambda order: order[:3]), min_size=1, max_size=12)
 
@@ -76,3 +78,15 @@ def test_tokens_without_votes_are_not_kept():
         votes.kept(2)
     with pytest.raises(ValueError, match="memory: 0 samples"):
         RunningVotes(6, memory=0)
+
+
+def test_averaged_weights_keep_the_tokens_that_the_run_keeps():
+    votes = RunningVotes(6, memory=4)
+    model = nn.ModuleDict({"network": nn.Linear(1, 1), "votes": votes})
+    average = MovingAverage(model, 0.999)
+    for step in range(30):
+        votes.add(torch.tensor([[0, 1, 2]] if step < 22 else [[3, 4, 5]]), step)
+        average.update(model)
+    assert votes.kept(3).tolist() == [3, 4, 5]
+    with average.swapped_in(model):
+        assert votes.kept(3).tolist() == [3, 4, 5]

@@ -24,6 +24,9 @@ class LossBalance(nn.Module):
     after the first in which it was not 0: before that its size is unknown. The nvs term itself has the factor 1.
     """
 
+    averages_buffers = False
+    """A moving average of the weights (posecore) keeps these sizes as they are."""
+
     mean: Float[Tensor, " n"]
     measured: Float[Tensor, " n"]
     pending: Float[Tensor, " n"]

@@ -13,6 +13,9 @@ class RunningVotes(nn.Module):
     the whole batch. Nothing waits for the device but `kept`.
     """
 
+    averages_buffers = False
+    """A moving average of the weights (posecore) keeps these votes as they are."""
+
     votes: Float[Tensor, " n"]
     pending: Float[Tensor, " n"]
     pending_samples: Float[Tensor, ""]

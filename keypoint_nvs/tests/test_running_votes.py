@@ -85,7 +85,7 @@ def test_averaged_weights_keep_the_tokens_that_the_run_keeps():
     model = nn.ModuleDict({"network": nn.Linear(1, 1), "votes": votes})
     average = MovingAverage(model, 0.999)
     for step in range(30):
-        votes.add(torch.tensor([[0, 1, 2]] if step < 22 else [[3, 4, 5]]), step)
+        votes.add(torch.tensor([[0, 1, 2]] if step < 27 else [[3, 4, 5]]), step)
         average.update(model)
     assert votes.kept(3).tolist() == [3, 4, 5]
     with average.swapped_in(model):

@@ -21,10 +21,12 @@ from keypoint_nvs.losses.denoising import denoising_term
 from keypoint_nvs.losses.settings import KeypointLossSettings
 from keypoint_nvs.losses.table import keypoint_terms, ramped
 from keypoint_nvs.model.records import AutoencoderOutput, NvsOutput
+from keypoint_nvs.model.streams import AUTOENCODER_VIEWS
 from keypoint_nvs.model.system import KeypointNvsNetwork, StepOutput
 from keypoint_nvs.sheets import batch_figures
 from keypoint_nvs.stages import loss_weights
 from keypoint_nvs.step_views import keypoint_alpha, keypoint_cameras, keypoint_pictures
+from posecore.data.counter_random import uniforms
 from posecore.losses import Term, total_loss
 from posecore.training import FitConfig, ParameterGroup, Progress, SampleSource, Task, Terms
 from posecore.training.config import Constant, Cosine, Every
@@ -169,7 +171,7 @@ class KeypointNvsTask(Task[Any]):
         config = self.config
         pictures: dict[str, Any] = {}
         if config.autoencoder is not None:
-            pictures["autoencoder_imgs"] = batch.target_imgs[:, : self._encoded_views(batch, config.autoencoder)]
+            pictures["autoencoder_imgs"] = drawn_views(batch, self._encoded_views(batch, config.autoencoder))
         if config.nvs is not None:
             pictures |= {"cond_imgs": batch.cond_imgs, "target_imgs": batch.target_imgs}
             pictures["drop_condition"] = 0.0 if step is None else config.nvs.drop_condition
@@ -208,6 +210,15 @@ class KeypointNvsTask(Task[Any]):
 
     def _encoded_views(self, batch: ViewBatch, config: AutoencoderConfig) -> int:
         return min(config.views, batch.target_imgs.shape[1])
+
+
+def drawn_views(batch: ViewBatch, count: int) -> Tensor:
+    """Some target views of each sample (b count 3 h w), drawn by its seed; all of them in their order."""
+    views = batch.target_imgs
+    if count == views.shape[1]:
+        return views
+    chosen = uniforms(batch.stored.seed, AUTOENCODER_VIEWS, views.shape[1]).argsort(1)[:, :count]
+    return views.gather(1, chosen[:, :, None, None, None].expand(-1, -1, *views.shape[2:]))
 
 
 def network_of(model: nn.Module) -> KeypointNvsNetwork:

@@ -18,6 +18,8 @@ KEYPOINT_NOISE = 8
 CONDITION_SIZE = 9
 """To which size the input view is first resized."""
 AUTOENCODER_POSTERIOR = 10
+AUTOENCODER_VIEWS = 11
+"""Which target views of a sample the autoencoder is trained on."""
 
 _SAMPLED_COND, _SAMPLED_NEGATIVE, _SAMPLED_GRID = 1 << 20, 2 << 20, 3 << 20
 

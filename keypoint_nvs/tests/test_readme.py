@@ -1,10 +1,12 @@
 """The pages about keypoint_nvs say what is so: commands run or parse, examples run, links, options, fields and tables hold."""
 
 import contextlib
+import importlib
 import json
 import re
 import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -212,9 +214,9 @@ def test_a_configuration_of_the_page_is_valid(tmp_path, code):
 def test_a_command_on_a_page_parses_and_its_settings_are_fields(line, parser):
     words = shlex.split(line, comments=True)
     parser.main(args=words, standalone_mode=False)  # raises where something does not exist
-    for word, value in zip(words, words[1:], strict=False):
+    for word, value in pairwise(words):
         if word == "--config" and (KeypointNvsConfig.presets / value).is_file():
-            settings = [b for a, b in zip(words, words[1:], strict=False) if a == "--set"]
+            settings = [b for a, b in pairwise(words) if a == "--set"]
             load_config(KeypointNvsConfig, value, settings)
 
 
@@ -256,8 +258,6 @@ def typing_parts(kind):
 
 @pytest.mark.parametrize("page", [PAGE, CHANGES], ids=lambda page: page.name)
 def test_names_to_import_exist(page):
-    import importlib
-
     for code in inline_code(page):
         if re.fullmatch(r"keypoint_nvs(\.\w+)+", code):
             head, _, last = code.rpartition(".")

@@ -14,7 +14,6 @@ from keypoint_nvs.draw import (
     KeypointCase,
     SpacePoints,
     TurntableViews,
-    ViewCase,
     draw_space,
     draw_tokens,
     enlarged,
@@ -31,7 +30,6 @@ from keypoint_nvs.draw import (
     token_sheet,
     turntable,
     view_captions,
-    view_cases,
     view_sheet,
     write_gif,
     write_mp4,
@@ -243,9 +241,6 @@ def test_a_turntable_turns_once_and_frames_the_view_that_it_looks_from():
 
 
 def test_cases_are_sheets_of_all_that_they_have():
-    views = [noise(i) for i in range(6)]
-    sheet = view_cases([ViewCase("a/0\n9 dB", noise(7), views, views)] * 2, [f"view {i}" for i in range(6)], side=64)
-    assert sheet.shape[0] == GAP + LINE_PX + 4 * (64 + GAP)
     case = KeypointCase("a/0 23 px", GREY, np.full((2, 2), 8.0), np.full((2, 2), 20.0))
     assert keypoint_cases([case] * 7, ["head", "tail"], columns=5, side=64).shape[1] == GAP + 5 * (64 + GAP)
     with pytest.raises(ValueError, match="no cases"):

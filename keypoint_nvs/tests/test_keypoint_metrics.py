@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keypoint_nvs.affine import affine_theta, warp_points_xy
 from keypoint_nvs.metrics.consistency import consistency
-from keypoint_nvs.metrics.keypoints import equivariance_errors_px320, peak_height, token_stability
+from keypoint_nvs.metrics.keypoints import equivariance_errors_px320, token_stability
 from keypoint_nvs.metrics.regression import (
     correct_shares,
     inter_ocular_errors,
@@ -139,11 +139,6 @@ def test_equivariance_errors_are_distances_in_the_picture_before_the_warp():
 def test_token_stability_is_the_share_of_own_choices_that_are_kept():
     selected = torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7]])
     assert token_stability(selected, torch.tensor([3, 2, 1, 4])) == 4 / 8
-
-
-def test_peak_height_is_the_highest_pixel():
-    maps = torch.rand(2, 3, 5, 7)
-    assert torch.equal(peak_height(maps), maps.flatten(2).max(2).values)
 
 
 def test_every_protocol_gives_the_reference_numbers(reference):

@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from keypoint_nvs.model.architectures import architecture, build_unet
-from keypoint_nvs.model.trainable import has_lora, merge_lora, set_trainable, split_decay
+from keypoint_nvs.model.trainable import has_lora, merge_lora, set_trainable
 from posecore.errors import InputError
 
 
@@ -90,11 +90,3 @@ def test_a_target_that_is_no_module_is_told_by_name(unet):
 def test_a_target_without_weights_of_its_own_is_refused(unet):
     with pytest.raises(InputError, match="'attn1' is a Attention, must be a linear layer or convolution"):
         set_trainable(unet, "lora", lora_targets=["attn1"])
-
-
-def test_decay_takes_matrices_and_kernels_and_leaves_biases_norms_and_what_is_frozen(unet):
-    set_trainable(unet, "attention")
-    decayed, free = split_decay(unet.named_parameters())
-    assert len(decayed) + len(free) == sum(p.requires_grad for p in unet.parameters())
-    assert {p.ndim for p in decayed} == {2}
-    assert {p.ndim for p in free} == {1}

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from keypoint_nvs.data.benchmarks import Benchmark, open_benchmark
 from keypoint_nvs.draw.canvas import to_picture
-from keypoint_nvs.draw.tokens import draw_tokens
+from keypoint_nvs.draw.cases import KeypointCase, keypoint_cases
 from keypoint_nvs.evaluation.numbers import or_none
 from keypoint_nvs.evaluation.regression import RegressionReport, regression_report, some_pictures
 from keypoint_nvs.predictor import Predictor
-from posecore.draw import tile, write_picture
+from posecore.draw import write_picture
 from posecore.errors import InputError
 
 WORST = 8
@@ -71,14 +71,11 @@ def _worst(report: RegressionReport, benchmark: Benchmark, limit: int | None) ->
     test = some_pictures(benchmark.test, limit)
     sign = -1 if benchmark.protocol != "correct_share" else 1
     order = np.argsort(np.nan_to_num(sign * report.per_picture, nan=np.inf), kind="stable")[:WORST].tolist()
-    cells = []
+    cases = []
     for index in order:
         image = test.images([index], SHOWN_PX, "grey")[0]
         image = (image + 1) / 2 if test.is_signed else image
         truth = np.where(test.visible[index][:, None], test.points_xy[index], np.nan) * SHOWN_PX - 0.5
-        cells.append(
-            draw_tokens(
-                to_picture(image.numpy()), report.estimate_xy[index] * SHOWN_PX - 0.5, side=SHOWN_PX, truth_px=truth
-            )
-        )
-    return tile(cells, [f"{report.per_picture[i]:.3g}" for i in order])
+        estimate = report.estimate_xy[index] * SHOWN_PX - 0.5
+        cases.append(KeypointCase(f"{report.per_picture[index]:.3g}", to_picture(image.numpy()), estimate, truth))
+    return keypoint_cases(cases, columns=4, side=SHOWN_PX)

@@ -1,7 +1,7 @@
 """Pictures of views, tokens, maps and points; all are RGB uint8, points are x, y with pixel centres at integers."""
 
 from keypoint_nvs.draw.canvas import AnyPicture, enlarged, enlarged_points, to_picture, token_colors
-from keypoint_nvs.draw.cases import KeypointCase, ViewCase, keypoint_cases, view_cases
+from keypoint_nvs.draw.cases import KeypointCase, keypoint_cases
 from keypoint_nvs.draw.equivalents import equivalent_sheet
 from keypoint_nvs.draw.grid import grid, legend, stacked
 from keypoint_nvs.draw.maps import map_overlay, map_sheet
@@ -16,7 +16,6 @@ __all__ = [
     "KeypointCase",
     "SpacePoints",
     "TurntableViews",
-    "ViewCase",
     "draw_space",
     "draw_tokens",
     "enlarged",
@@ -34,7 +33,6 @@ __all__ = [
     "token_sheet",
     "turntable",
     "view_captions",
-    "view_cases",
     "view_sheet",
     "write_gif",
     "write_mp4",

@@ -6,36 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from keypoint_nvs.draw.canvas import AnyPicture, enlarged
+from keypoint_nvs.draw.canvas import AnyPicture
 from keypoint_nvs.draw.grid import grid, legend, stacked
 from keypoint_nvs.draw.tokens import draw_tokens
 from posecore.draw import joint_colors
-
-
-@dataclass(frozen=True)
-class ViewCase:
-    """An object's novel views beside its true ones."""
-
-    text: str
-    """Lines such as the sample's id and its error."""
-    condition: AnyPicture
-    ours: Sequence[AnyPicture]
-    truth: Sequence[AnyPicture]
-
-
-def view_cases(cases: Sequence[ViewCase], captions: Sequence[str] | None = None, side: int = 96) -> AnyPicture:
-    """Two rows a case: the input with our views, and below them the true ones.
-
-    Args:
-        captions: Of the views.
-    """
-    rows: list[list[AnyPicture | None]] = []
-    labels = []
-    for case in cases:
-        rows.append([enlarged(picture, side) for picture in (case.condition, *case.ours)])
-        rows.append([None, *(enlarged(picture, side) for picture in case.truth)])
-        labels += [case.text, "truth"]
-    return grid(rows, row_labels=labels, column_labels=None if captions is None else ["input", *captions])
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from keypoint_nvs.metrics.regression import regression_errors, regression_errors
 from keypoint_nvs.model.keypoint_model import KeypointModel
 from keypoint_nvs.model.system import KeypointNvsNetwork
 from keypoint_nvs.predictor import Predictor
+from keypoint_nvs.selection import map_entropy
 from posecore.cameras import project, transform
 from posecore.errors import InputError
 from posecore.training import SampleSource
@@ -32,6 +33,9 @@ class FoundKeypoints:
     views: Float[Tensor, "n v 3 h w"]
     xy_px: Float[Tensor, "n v k 2"]
     confidence: Float[Tensor, "n v k"]
+    """Height of the maps."""
+    entropy: Float[Tensor, "n v k"]
+    """Of the softmax over the maps' pixels, in nats."""
     cam_from_world: Float[Tensor, "n v 4 4"] | None
     K: Float[Tensor, "n v 3 3"] | None
     truth_px: Float[Tensor, "n v j 2"] | None
@@ -62,7 +66,7 @@ def measure_keypoints(predictor: Predictor, held_out: SampleSource, training: Sa
     """
     found = find_keypoints(predictor, held_out)
     numbers = _equivariance(predictor, held_out, found) | _stability(predictor, held_out)
-    numbers["mean_confidence"] = float(found.confidence.mean())
+    numbers |= {"mean_confidence": float(found.confidence.mean()), "mean_entropy": float(found.entropy.mean())}
     agreement = None
     if found.cam_from_world is not None and found.K is not None:
         agreement = _agreement(predictor, found)
@@ -101,6 +105,7 @@ def find_keypoints(predictor: Predictor, source: SampleSource) -> FoundKeypoints
             "views": batch.target_imgs,
             "xy_px": torch.cat([r.xy_px.cpu() for r in results]).reshape(*shape, -1, 2),
             "confidence": torch.cat([r.confidence.cpu() for r in results]).reshape(*shape, -1),
+            "entropy": torch.cat([map_entropy(r.maps).cpu() for r in results]).reshape(*shape, -1),
             "cam_from_world": stored.target_cam_from_world,
             "K": stored.target_K,
             "truth_world": stored.keypoints_world,

@@ -1,6 +1,6 @@
-"""How well keypoints of single pictures behave: do they follow a warp, are they the same tokens, are their maps compact?
+"""How well keypoints of single pictures behave: do they follow a warp, are they the same tokens?
 
-All of it is per keypoint or picture, without ground truth; `selection.map_entropy` is the entropy that is reported.
+All of it is without ground truth. How compact the maps are is told by their height (a keypoint's confidence) and entropy.
 """
 
 import torch
@@ -36,8 +36,3 @@ def equivariance_errors_px320(
 def token_stability(selected: Int64[Tensor, "b k"], kept: Int64[Tensor, " kept"]) -> float:
     """Share of the tokens which each picture would choose for itself that are among those kept for all; 1: always the same."""
     return float(torch.isin(selected, kept).double().mean())
-
-
-def peak_height(maps: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch"]:
-    """Highest value of each map; N untrained tokens are near 1 / N everywhere."""
-    return maps.amax((-2, -1))

@@ -48,12 +48,6 @@ class NoiseSchedule(nn.Module):
         signal, spread = self._parts(t, x0.ndim)
         return signal * noise - spread * x0
 
-    def x0_from_velocity(
-        self, noisy: Float[Tensor, "b c *hw"], v: Float[Tensor, "b c *hw"], t: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b c *hw"]:
-        signal, spread = self._parts(t, noisy.ndim)
-        return signal * noisy - spread * v
-
     def snr(self, t: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Variance of the signal relative to that of the noise."""
         alphas = self.alphas_cumprod[t]

@@ -1,6 +1,6 @@
 """Which parameters of a UNet are trained: all, the attention of the published first phase, or low-rank updates."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from torch import nn
@@ -89,13 +89,3 @@ def merge_lora(unet: "UNet2DConditionModel") -> None:
 def has_lora(unet: nn.Module) -> bool:
     """Whether there are low-rank layers that are not merged."""
     return any("lora_" in name for name, _ in unet.named_parameters())
-
-
-def split_decay(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trained parameters that weight decay applies to (matrices and kernels), and the others (biases, norms)."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for _, parameter in named:
-        if parameter.requires_grad:
-            (decayed if parameter.ndim >= 2 else free).append(parameter)
-    return decayed, free

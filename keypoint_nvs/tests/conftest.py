@@ -82,8 +82,13 @@ COMMON = (
     "train.validation_steps=1000",
     "figures.enabled=false",
     "inference.sampling_steps=2",
+    "inference.samples=1",
+    "train.ema_decay=null",
+    "train.lr=0.001",
 )
 TOKENS = (
+    "train.token_lr=0.005",
+    "keypoints.train_unet=false",
     "keypoints.num_tokens=16",
     "keypoints.num_keypoints=4",
     "keypoints.candidates=8",

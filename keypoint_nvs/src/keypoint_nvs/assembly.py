@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from keypoint_nvs.config.run import KeypointNvsConfig
 from keypoint_nvs.config.stages import KeypointsConfig
@@ -63,9 +63,11 @@ class Beginning:
         }
 
     @classmethod
-    def from_description(cls, values: Mapping[str, Any]) -> "Beginning":
-        own = values["keypoints"]
-        return cls(ModelDescription.from_dict(values["main"]), None if own is None else ModelDescription.from_dict(own))
+    def from_description(cls, values: Mapping[str, Any], keypoints_folder: Path | None = None) -> "Beginning":
+        """`keypoints_folder`: of the keypoints' own weights, where the checkpoint has none."""
+        main, own = ModelDescription.from_dict(values["main"]), values["keypoints"]
+        described = None if own is None else ModelDescription.from_dict(own)
+        return cls(main, described, keypoints_folder=keypoints_folder)
 
 
 def find_beginning(config: KeypointNvsConfig) -> Beginning:
@@ -195,6 +197,7 @@ def _keypoints(
         ),
         warps=WarpRange(config.warp.angle_deg, config.warp.scale, config.warp.translate),
         train_unet=config.train_unet,
+        save_networks=config.save_backbone,
     )
 
 
@@ -242,7 +245,7 @@ def _take(network: KeypointNvsNetwork, beginning: Beginning) -> None:
     if beginning.run is None:
         return
     stored = load_checkpoint(beginning.run, SYSTEM)
-    source = _rebuilt(stored)
+    source = rebuild_network(stored)[1]
     own_vae = _autoencoder_of(network)
     if source.autoencoder is not None:
         if network.autoencoder is None:
@@ -272,11 +275,24 @@ def _take_tokens(network: KeypointNvsNetwork, source: KeypointNvsNetwork, folder
         network.votes.load_state_dict(source.votes.state_dict())
 
 
-def _rebuilt(stored: Checkpoint) -> KeypointNvsNetwork:
+def rebuild_network(stored: Checkpoint) -> tuple[KeypointNvsConfig, KeypointNvsNetwork]:
+    """A run's configuration and network, with the checkpoint's weights.
+
+    Raises:
+        InputError: The checkpoint is of another layout; or its backbone was left out and is not where it was.
+    """
     config = KeypointNvsConfig.from_dict(stored.config["config"], str(stored.folder))
-    network = build_network(config, Beginning.from_description(stored.config["parts"]))
+    folder = None
+    if config.keypoints is not None and not config.keypoints.save_backbone:
+        folder = config.keypoints.weights
+        if folder is None or not folder.is_dir():
+            raise InputError(
+                f"{stored.folder}: was saved without its backbone (keypoints.save_backbone false), which is no longer in "
+                f"{folder}; put it there again"
+            )
+    network = build_network(config, Beginning.from_description(stored.config["parts"], folder))
     stored.load_into(network)
-    return network
+    return config, network
 
 
 def _autoencoder_of(network: KeypointNvsNetwork) -> Any:

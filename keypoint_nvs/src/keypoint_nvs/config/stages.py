@@ -79,6 +79,9 @@ class KeypointsConfig(Config):
     real weights)."""
     weights: Path | None = None
     """Backbone frozen: its folder in the layout of diffusers, or its name on the hub."""
+    save_backbone: bool = True
+    """Backbone frozen: its weights are in every checkpoint (4 GB for Stable Diffusion 1.5), so that a run needs nothing else.
+    false: only their SHA-256; whoever loads the run needs the folder in its place, with the same weights."""
     train_unet: bool = False
     """Backbone shared: the keypoint terms also move the UNet."""
     num_tokens: PositiveInt = 500
@@ -124,6 +127,10 @@ class KeypointsConfig(Config):
         if self.subjects > 1 and self.multiview is not None:
             raise ValueError(
                 f"subjects is {self.subjects}: multiview triangulates one point a token; set multiview to null"
+            )
+        if not self.save_backbone and self.backbone == "shared":
+            raise ValueError(
+                "save_backbone false: backbone shared belongs to novel views and is trained; choose frozen"
             )
         if self.train_unet and self.backbone == "frozen":
             raise ValueError("train_unet: backbone frozen is never trained; choose backbone shared")

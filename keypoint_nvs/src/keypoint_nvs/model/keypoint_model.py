@@ -13,6 +13,7 @@ from keypoint_nvs.affine import random_theta, warp
 from keypoint_nvs.model.attention_capture import AttentionCapture
 from keypoint_nvs.model.attention_layers import default_layers
 from keypoint_nvs.model.latent_scaling import LatentScaling
+from keypoint_nvs.model.left_out import leave_out
 from keypoint_nvs.model.records import KeypointOutput
 from keypoint_nvs.model.streams import KEYPOINT_NOISE, WARP
 from keypoint_nvs.model.token_choice import ChoiceRule, choose_tokens
@@ -58,6 +59,7 @@ class KeypointModel(nn.Module):
         choice: ChoiceRule | None = None,
         warps: WarpRange | None = None,
         train_unet: bool = False,
+        save_networks: bool = True,
     ) -> None:
         """
         Args:
@@ -71,6 +73,7 @@ class KeypointModel(nn.Module):
             noise_t: Timestep of the noise that the UNet is shown.
             choice, warps: Of `keypoint_pass`; None: the published ones.
             train_unet: Gradients go to the UNet as well as to the tokens.
+            save_networks: False: `state_dict` has a digest of networks that are not shared instead of their weights.
 
         Raises:
             InputError: A layer does not exist or cannot be captured; the pictures do not fit the autoencoder.
@@ -84,6 +87,8 @@ class KeypointModel(nn.Module):
             if train_unet:
                 raise InputError("keypoints.train_unet: networks that are not shared are never trained")
             self.own_unet, self.own_vae = unet.requires_grad_(False).eval(), vae.requires_grad_(False).eval()
+            if not save_networks:
+                leave_out(self, ("own_unet", "own_vae"), "keypoints.weights")
         self.tokens = nn.Parameter(torch.randn(1, num_tokens, unet.config["cross_attention_dim"]))
         self.capture = AttentionCapture(unet, layers or default_layers(unet, image_px // factor), map_px)
         self.choice, self.warps = choice or ChoiceRule(), warps or WarpRange()

@@ -47,5 +47,6 @@ def _export_diffusers(checkpoint: Path, output: Path) -> Path:
         latent_shift=model.latent_shift,
         latent_scale=model.latent_scale,
         cond_px=model.autoencoder_px,
+        view_px=model.view_px,
     )
     return write_folder(output, parts)

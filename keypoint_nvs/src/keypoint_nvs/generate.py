@@ -18,6 +18,7 @@ from keypoint_nvs.data.rgba_images import Rgba, made_square, opaque, read_rgba, 
 from keypoint_nvs.data.store_paths import SUFFIXES
 from keypoint_nvs.data.store_writing import StoreWriter
 from keypoint_nvs.loading import LoadedNetwork
+from keypoint_nvs.model.folder_description import describe_folder
 from keypoint_nvs.model.folder_files import INDEX
 from keypoint_nvs.model.hub import local_folder
 from keypoint_nvs.predict_files import VIDEOS, find_inputs
@@ -76,7 +77,9 @@ def open_generator(checkpoint: Path, rig: str, device: str, changes: Mapping[str
     if not (folder / INDEX).is_file():
         return Predictor.load(checkpoint, device, changes)
     values = {name: value for name, value in changes.items() if value is not None}
-    model = ModelConfig.from_dict({"weights": str(folder), "rig": rig, "view_px": 320}, "model")
+    model = ModelConfig.from_dict(
+        {"weights": str(folder), "rig": rig, "view_px": describe_folder(folder).view_px}, "model"
+    )
     config = KeypointNvsConfig(model=model, nvs=NvsConfig(), inference=InferenceConfig.from_dict(values, "inference"))
     place = choose_device(device)
     network = build_network(config, find_beginning(config)).eval().requires_grad_(False).to(place)

@@ -37,6 +37,7 @@ CLASSES: Final = {
     VISION: "CLIPVisionModelWithProjection",
 }
 COND_PX: Final = 512
+VIEW_PX: Final = 320
 LATENT_CHANNELS: Final = 4
 
 
@@ -58,6 +59,8 @@ class FolderDescription:
     """Of the grid's latents. Zero123++'s own, unless model_index.json has others (a key of ours)."""
     cond_px: int
     """Side of the input view for the autoencoder."""
+    view_px: int
+    """Side of one view of the grid. Zero123++'s, unless model_index.json has another (a key of ours)."""
 
 
 def describe_folder(folder: Path) -> FolderDescription:
@@ -91,6 +94,7 @@ def describe_folder(folder: Path) -> FolderDescription:
         latent_shift=_number(index, "latent_shift", LATENT_SHIFT, folder),
         latent_scale=_number(index, "latent_scale", LATENT_SCALE, folder),
         cond_px=_cond_px(folder),
+        view_px=_view_px(index, folder),
     )
 
 
@@ -183,6 +187,13 @@ def _cond_px(folder: Path) -> int:
     if not isinstance(side, int) or side != other or side <= 0:
         raise InputError(f"{file}: crop_size: is {crop!r}, must be the side of a square in pixels")
     return side
+
+
+def _view_px(index: Mapping[str, Any], folder: Path) -> int:
+    value = index.get("view_px", VIEW_PX)
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0 or value % 8:
+        raise InputError(f"{folder / INDEX}: view_px: is {value!r}, must be a multiple of 8, a side in pixels")
+    return value
 
 
 def _number(index: Mapping[str, Any], key: str, default: float, folder: Path) -> float:

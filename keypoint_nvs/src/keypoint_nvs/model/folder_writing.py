@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from keypoint_nvs.model.architectures import LATENT_SCALE, LATENT_SHIFT, Kind
 from keypoint_nvs.model.folder_components import quiet
-from keypoint_nvs.model.folder_description import CLASSES, PIPELINES
+from keypoint_nvs.model.folder_description import CLASSES, COND_PX, PIPELINES, VIEW_PX
 from keypoint_nvs.model.folder_files import (
     FEATURES_CLIP,
     FEATURES_VAE,
@@ -57,7 +57,9 @@ class FolderParts:
     latent_shift: float | Float[Tensor, "4 1 1"] = LATENT_SHIFT
     latent_scale: float | Float[Tensor, "4 1 1"] = LATENT_SCALE
     """The same for all channels. Written where they differ from Zero123++'s, as keys of model_index.json."""
-    cond_px: int = 512
+    cond_px: int = COND_PX
+    view_px: int = VIEW_PX
+    """As latent_shift: only this package reads another one than 320."""
 
 
 def write_folder(folder: Path, parts: FolderParts, source: Path | None = None) -> Path:
@@ -119,6 +121,8 @@ def _write(folder: Path, parts: FolderParts, source: Path | None) -> None:
     index[SCHEDULER] = ["diffusers", parts.scheduler["_class_name"]]
     index |= _own_number("latent_shift", parts.latent_shift, LATENT_SHIFT)
     index |= _own_number("latent_scale", parts.latent_scale, LATENT_SCALE)
+    if parts.view_px != VIEW_PX:
+        index["view_px"] = parts.view_px
     _write_json(folder / INDEX, dict(sorted(index.items())))
     _readable(folder)
 

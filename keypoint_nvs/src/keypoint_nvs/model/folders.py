@@ -49,6 +49,8 @@ class LoadedFolder:
     """Side of the input view for the autoencoder."""
     vision_px: int | None
     """Side of the input view for the vision encoder."""
+    view_px: int
+    """Side of one view of the grid."""
 
 
 def read_folder(name: str | Path, *, conditioning: bool = True) -> LoadedFolder:
@@ -82,6 +84,7 @@ def read_folder(name: str | Path, *, conditioning: bool = True) -> LoadedFolder:
         latent_scale=described.latent_scale,
         cond_px=described.cond_px,
         vision_px=None if vision is None else vision.config.image_size,
+        view_px=described.view_px,
     )
 
 

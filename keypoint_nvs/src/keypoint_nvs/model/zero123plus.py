@@ -73,8 +73,11 @@ class Zero123Plus(nn.Module):
         self._reference_unet = ReferenceUNet(unet)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, rig: Rig | None = None, view_px: int = 320) -> "Zero123Plus":
+    def from_pretrained(cls, path: str | Path, rig: Rig | None = None, view_px: int | None = None) -> "Zero123Plus":
         """Load a folder in the layout of diffusers. Its files do not say the cameras: None is v1.2's.
+
+        Args:
+            view_px: None: 320, or what the folder says.
 
         Raises:
             InputError: The folder is damaged, incomplete, or of another kind of model.
@@ -82,7 +85,7 @@ class Zero123Plus(nn.Module):
         return cls.of_folder(read_folder(path), rig or zero123plus_rig("v1.2"), view_px)
 
     @classmethod
-    def of_folder(cls, folder: LoadedFolder, rig: Rig, view_px: int = 320) -> "Zero123Plus":
+    def of_folder(cls, folder: LoadedFolder, rig: Rig, view_px: int | None = None) -> "Zero123Plus":
         """From what was loaded, with its conditioning."""
         if folder.vision is None or folder.ramp is None or folder.prompt_embeds is None or folder.vision_px is None:
             raise InputError(f"{folder.folder}: holds a model of kind {folder.kind}; novel views need zero123plus")
@@ -93,7 +96,7 @@ class Zero123Plus(nn.Module):
             folder.prompt_embeds,
             folder.ramp,
             rig,
-            view_px=view_px,
+            view_px=view_px or folder.view_px,
             autoencoder_px=folder.cond_px,
             vision_px=folder.vision_px,
             latent_shift=folder.latent_shift,

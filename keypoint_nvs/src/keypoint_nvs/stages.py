@@ -1,8 +1,7 @@
 """Which loss terms a run learns from, by its configuration."""
 
 from keypoint_nvs.config.run import KeypointNvsConfig
-
-KEYPOINT_TERMS = ("localisation", "equivariance", "point", "spread", "foreground", "temporal")
+from keypoint_nvs.losses.table import KEYPOINT_TERMS
 
 
 def loss_weights(config: KeypointNvsConfig) -> dict[str, float]:

@@ -12,7 +12,7 @@ from keypoint_nvs.affine import warp
 from keypoint_nvs.held_out import held_out_batches
 from keypoint_nvs.loading import LoadedNetwork
 from keypoint_nvs.metrics.consistency import Consistency, consistency
-from keypoint_nvs.metrics.keypoints import equivariance_errors_px320, token_stability
+from keypoint_nvs.metrics.keypoints import REPORT_PX, equivariance_errors_px320, token_stability
 from keypoint_nvs.metrics.regression import regression_errors, regression_errors_3d
 from keypoint_nvs.model.keypoint_model import KeypointModel
 from keypoint_nvs.model.system import KeypointNvsNetwork
@@ -22,7 +22,6 @@ from posecore.cameras import project, transform
 from posecore.errors import InputError
 from posecore.training import SampleSource
 
-REPORT_PX = 320
 SEED = 0
 
 

@@ -2,7 +2,7 @@
 
     PYTHONPATH=core/bench python keypoint_nvs/bench/bench_keypoint_nvs_tokens.py --json build/bench/bench_keypoint_nvs_tokens.json
 
-A UNet of Stable Diffusion 1.5's shape at a quarter of its width, 500 tokens, maps of 128 px, 4 pictures of 256 px with a warped
+A UNet of Stable Diffusion 1.5's shape at a quarter of its width, 500 tokens, maps of 128 px, 2 pictures of 256 px with a warped
 copy each: maps, selection, localisation and equivariance, gradient of the tokens. The rival is written as upstream's code
 works (StableKeypoints): one picture after the other, hidden states resized before the queries, attention of all tokens
 kept for the gradient in four layers, explicit softmax attention in the up blocks, the UNet to its end, Python loops over
@@ -33,7 +33,7 @@ from keypoint_nvs.model.attention_capture import AttentionCapture
 from keypoint_nvs.model.attention_layers import default_layers
 from keypoint_nvs.model.token_choice import ChoiceRule, choose_tokens
 
-PICTURES, TOKENS, MAP, LATENT = 4, 500, 128, 32
+PICTURES, TOKENS, MAP, LATENT = 2, 500, 128, 32
 CANDIDATES, KEPT, SIGMA = 25, 10, 2.0
 SHARPENING, EQUIVARIANCE = 100.0, 1000.0
 

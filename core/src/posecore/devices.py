@@ -1,4 +1,7 @@
-"""Which device a command computes on."""
+"""Which device a command computes on, and with how many threads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -20,3 +23,15 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device: {name} was asked for, but torch finds no GPU")
     return device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with one CPU thread inside: products of tiny networks wait for each other's threads longer than they
+    take."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -2,12 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from handvit.config import HandvitConfig
 from handvit.data.shards import ClipShards
@@ -19,6 +15,7 @@ from handvit.make_tokens import make_tokens
 from handvit.predict_files import PredictOptions, predict_files
 from posecore.config import load_config
 from posecore.demo import make_room
+from posecore.devices import one_thread
 from posecore.report import Chart, Line, Picture, Row, Section, write_section
 
 NEEDED, NEEDED_PA = 2.0, 1.5
@@ -60,7 +57,7 @@ def demo(output: Path, steps: int | None = None) -> Path:
     make_room(output, WRITTEN, MARKER)
     data = output / "data"
     _make_data(data)
-    with _one_thread():  # products this small wait for each other's threads longer than they take
+    with one_thread():
         _train_stages(output, data, steps)
     held_out = [str(data / "test")]
     first = evaluate(output / "stage1", data=held_out, output=output / "evaluation1", frames=7)
@@ -68,16 +65,6 @@ def demo(output: Path, steps: int | None = None) -> Path:
     predictions = _predict_examples(output, data / "test")
     section = _section(output, first, second, predictions, time.perf_counter() - started)
     return write_section(section, output / "section.json")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _make_data(data: Path) -> None:

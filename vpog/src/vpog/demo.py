@@ -2,17 +2,15 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from posecore.config import load_config
 from posecore.demo import make_room
+from posecore.devices import one_thread
 from posecore.draw import tile, write_picture
 from posecore.report import Chart, Line, Picture, Row, Section, write_section
 from vpog.config.data import DatasetConfig
@@ -73,7 +71,7 @@ def demo(output: Path, steps: int | None = None) -> Path:
     data = output / "data"
     for options in (TRAINING, VALIDATION, replace(HELD_OUT, template_level=0)):
         synthesise(data, options)
-    with _one_thread():  # products this small wait for each other's threads longer than they take
+    with one_thread():
         train(_config(data, steps), [], output / "run")
     unseen = dataset_of_folder(data / "unseen" / "test")
     meshes = sorted((data / "unseen" / "models").glob("obj_*.ply"))
@@ -81,16 +79,6 @@ def demo(output: Path, steps: int | None = None) -> Path:
     report, baseline, pictures, seconds = _measure(output, unseen)
     section = _section(output, report, baseline, pictures, known, seconds, time.perf_counter() - started)
     return write_section(section, output / "section.json")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _config(data: Path, steps: int | None) -> VpogConfig:

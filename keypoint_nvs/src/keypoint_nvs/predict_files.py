@@ -16,7 +16,8 @@ from keypoint_nvs.draw.sequences import write_gif, write_mp4
 from keypoint_nvs.draw.space import SpacePoints, space_sheet
 from keypoint_nvs.draw.tokens import draw_tokens, token_sheet
 from keypoint_nvs.draw.turntable import TurntableViews, turntable
-from keypoint_nvs.predictor import Keypoints, ObjectResult, Predictor
+from keypoint_nvs.predictor import Keypoints, ObjectResult, Predictor, view_pixels
+from keypoint_nvs.rig import Rig
 from posecore.data.video import iter_frames, video_length
 from posecore.draw import write_picture
 from posecore.errors import InputError
@@ -55,6 +56,8 @@ def predict_files(
 ) -> dict[str, Any]:
     """Keypoints of all pictures and frames: keypoints.json, keypoints.csv and pictures in a folder.
 
+    Of a run that learnt no keypoints: the generated views and their cameras.
+
     Raises:
         InputError: A file is missing, no picture, or not square; two have one name; the output folder holds results
             already.
@@ -64,21 +67,27 @@ def predict_files(
     sequences = list(find_inputs(inputs))
     _check_names(sequences)
     predictor = Predictor.load(checkpoint, device, options.changes)
+    if not predictor.has_keypoints:
+        _check_views_only(predictor, sequences, options)
     output.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
     for sequence in sequences:
         drawn = []
         for frame in read_frames(sequence, options.fit):
+            if not predictor.has_keypoints:
+                entries.append(_predict_views(predictor, frame, output))
+                continue
             entry, picture = _predict_frame(predictor, frame, output, options)
             entries.append(entry)
             drawn.append(picture)
         if sequence.suffix.lower() in VIDEOS:
             write_mp4(output / f"{sequence.stem}_keypoints.mp4", drawn, FRAMES_PER_SECOND)
-    names = [f"token_{token}" for token in predictor.tokens.tolist()]
+    names = [f"token_{token}" for token in predictor.tokens.tolist()] if predictor.has_keypoints else []
     units = {"keypoints_px": "pixels of the square picture, x to the right, y down, centres at integers"}
     document = {"checkpoint": str(predictor.loaded.folder), "names": names, "units": units, "pictures": entries}
     (output / "keypoints.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    _write_table(output / "keypoints.csv", entries, names)
+    if names:
+        _write_table(output / "keypoints.csv", entries, names)
     return {
         "output": str(output),
         "pictures": len(entries),
@@ -130,6 +139,31 @@ def read_frames(path: Path, fit: str) -> Iterator[Frame]:
         )
 
 
+def _check_views_only(predictor: Predictor, paths: Sequence[Path], options: PredictOptions) -> None:
+    """A run of novel views alone answers with views."""
+    source = predictor.loaded.folder
+    if not predictor.has_views:
+        raise InputError(f"{source}: has neither keypoints nor novel views to predict (it is an autoencoder's)")
+    asked = {"--no-views": not options.views, "--maps": options.maps, "--turntable": options.turntable is not None}
+    problems = [
+        f"{name}: {source} learnt no keypoints, only views are predicted" for name, is_on in asked.items() if is_on
+    ]
+    problems += [
+        f"{path}: is a video, but {source} learnt no keypoints; give pictures, each of one object"
+        for path in paths
+        if path.suffix.lower() in VIDEOS
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _predict_views(predictor: Predictor, frame: Frame, output: Path) -> dict[str, Any]:
+    views = view_pixels(predictor.novel_views([frame.rgba])[0])
+    _write_views(views, predictor.rig, frame, output)
+    entry: dict[str, Any] = {"name": frame.name, "source": frame.source, "frame": frame.index}
+    return entry | {"views": _cameras(predictor.rig, views.shape[1])}
+
+
 def _predict_frame(
     predictor: Predictor, frame: Frame, output: Path, options: PredictOptions
 ) -> tuple[dict[str, Any], np.ndarray]:
@@ -157,8 +191,7 @@ def _object_entry(result: ObjectResult) -> dict[str, Any]:
         "views": {
             "keypoints_px": [_rounded(view.xy_px) for view in result.view_keypoints],
             "confidence": [_rounded(view.confidence, 6) for view in result.view_keypoints],
-            "cam_from_world": result.rig.cam_from_world().round(9).tolist(),
-            "K": result.rig.K(result.views.shape[1]).tolist(),
+            **_cameras(result.rig, result.views.shape[1]),
         },
         "points_world": _rounded(result.points_world, 5),
         "counted": result.counted.tolist(),
@@ -166,15 +199,23 @@ def _object_entry(result: ObjectResult) -> dict[str, Any]:
     }
 
 
-def _write_object(result: ObjectResult, frame: Frame, output: Path, options: PredictOptions) -> None:
-    views = list(result.views)
-    rows, cols = result.rig.rows, result.rig.cols
-    grid = np.concatenate([np.concatenate(views[row * cols : (row + 1) * cols], 1) for row in range(rows)])
-    write_picture(output / f"{frame.name}_grid.png", grid)
+def _cameras(rig: Rig, side: int) -> dict[str, Any]:
+    return {"cam_from_world": rig.cam_from_world().round(9).tolist(), "K": rig.K(side).tolist()}
+
+
+def _write_views(views: np.ndarray, rig: Rig, frame: Frame, output: Path) -> None:
+    """The grid, and each view alone."""
+    rows = [np.concatenate(list(views[row * rig.cols : (row + 1) * rig.cols]), 1) for row in range(rig.rows)]
+    write_picture(output / f"{frame.name}_grid.png", np.concatenate(rows))
     folder = output / f"{frame.name}_views"
     folder.mkdir(exist_ok=True)
     for index, view in enumerate(views):
         write_picture(folder / f"{index:03d}.png", view)
+
+
+def _write_object(result: ObjectResult, frame: Frame, output: Path, options: PredictOptions) -> None:
+    views = list(result.views)
+    _write_views(result.views, result.rig, frame, output)
     points = np.stack([k.xy_px for k in result.view_keypoints])
     trust = np.stack([_relative(k) for k in result.view_keypoints])
     write_picture(output / f"{frame.name}_views.png", token_sheet(views, points, trust, columns=3))

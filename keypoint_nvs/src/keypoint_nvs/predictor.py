@@ -171,10 +171,9 @@ class Predictor:
         found = self.keypoints_of(views)
         side = views.shape[-1]
         points = self._points(found, side)
-        pixels = (views * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return ObjectResult(
             keypoints=own,
-            views=pixels,
+            views=view_pixels(views),
             view_keypoints=tuple(_each(found)),
             points_world=_array(points.points_world),
             counted=points.counted.cpu().numpy(),
@@ -223,6 +222,12 @@ class Predictor:
     @property
     def _preprocessor(self) -> Preprocessor:
         return Preprocessor.of_sizes(self._zero123.autoencoder_px, self._zero123.vision_px)
+
+
+def view_pixels(views: Float[Tensor, "v 3 s s"]) -> UInt8[np.ndarray, "v s s 3"]:
+    """Views 0..1 as pictures."""
+    pixels: np.ndarray = (views * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return pixels
 
 
 def _each(result: KeypointResult) -> list[Keypoints]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from keypoint_nvs.config.run import KeypointNvsConfig
 from keypoint_nvs.config.stages import KeypointsConfig
 from keypoint_nvs.losses.balance import LossBalance
-from keypoint_nvs.model.architectures import PROMPT_LENGTH, architecture, build_text
+from keypoint_nvs.model.architectures import ARCHITECTURES, PROMPT_LENGTH, architecture, build_text
 from keypoint_nvs.model.autoencoder_training import AutoencoderTraining, rescale_latents
 from keypoint_nvs.model.conditioning import initial_ramp
 from keypoint_nvs.model.description import ModelDescription
@@ -237,6 +237,11 @@ def _of_run(path: Path) -> Beginning:
     stored = load_checkpoint(path, SYSTEM)
     beginning = Beginning.from_description(stored.config["parts"])
     is_autoencoder = stored.config["config"].get("autoencoder") is not None
+    if is_autoencoder and beginning.main.name not in ARCHITECTURES:
+        raise InputError(
+            f"model.weights: {path}: is an autoencoder's, begun from {beginning.main.name}; only those of the architectures "
+            f"({', '.join(ARCHITECTURES)}) can be gone on with, for the other parts are new there"
+        )
     return Beginning(beginning.main, run=stored.folder, is_random=is_autoencoder)
 
 

@@ -24,7 +24,7 @@ from posecore.errors import InputError
 from posecore.training import SampleSource
 
 logger = logging.getLogger(__name__)
-FITTED = 100
+FITTED = 60
 """Training objects on which the regression is fitted, at most."""
 COMPARED = 1000
 """Training objects that views are compared with, at most."""
@@ -92,7 +92,7 @@ def measure(
     """All that a run can be measured on.
 
     Args:
-        training: The regression is fitted on 100 samples of it, spread over the set; views are compared with 1000.
+        training: The regression is fitted on 60 samples of it, spread over the set; views are compared with 1000.
     """
     if predictor.loaded.network.autoencoder is not None:
         raise InputError(f"{predictor.loaded.folder}: is an autoencoder's; evaluate a run of novel views or keypoints")

@@ -57,7 +57,9 @@ class DataConfig(Config):
     @model_validator(mode="after")
     def _sizes_rise(self) -> "DataConfig":
         if self.vary_condition_px is not None and self.vary_condition_px[0] > self.vary_condition_px[1]:
-            raise ValueError(f"vary_condition_px {self.vary_condition_px} must rise: the smallest size, then the largest")
+            raise ValueError(
+                f"vary_condition_px {self.vary_condition_px} must rise: the smallest size, then the largest"
+            )
         return self
 
     @model_validator(mode="after")

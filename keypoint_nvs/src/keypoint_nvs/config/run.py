@@ -58,7 +58,9 @@ class KeypointNvsConfig(Config):
         if self.nvs is not None and "images" in kinds:
             raise ValueError("nvs needs multiview data, but data has a set of kind images")
         if self.keypoints is not None and self.keypoints.multiview is not None and "images" in kinds:
-            raise ValueError("keypoints.multiview needs multiview data, but data has a set of kind images; set it to null")
+            raise ValueError(
+                "keypoints.multiview needs multiview data, but data has a set of kind images; set it to null"
+            )
         return self
 
     @model_validator(mode="after")

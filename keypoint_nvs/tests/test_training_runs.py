@@ -142,6 +142,7 @@ def free_port() -> int:
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_learn_the_weights_of_one(settings, trained, command, tmp_path):
     """The multi-view terms come in at step 1: which of them there are must be the same in both processes."""
     overrides = settings(

@@ -216,7 +216,7 @@ def test_the_demo_ends_with_a_page_section(command, tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, dataclasses.replace(getattr(module, name), objects=12))
     done = command("demo", "--output", tmp_path / "demo", "--effort", 0.005)
     assert done.exit_code == 0, done.output
-    assert json.loads((tmp_path / "demo" / "section.json").read_text())["name"] == "keypoint_nvs"
+    assert json.loads((tmp_path / "demo" / "section.json").read_text())["name"] == "keypoint-nvs"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     refused = command("demo", "--output", tmp_path / "mine", "--effort", 0.005)

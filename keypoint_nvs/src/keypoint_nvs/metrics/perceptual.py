@@ -72,8 +72,8 @@ class Lpips(nn.Module):
         trunk = next((folder / name for name in TRUNK_FILES[network] if (folder / name).is_file()), None)
         if trunk is None:
             raise InputError(
-                f"{folder}: has no {' or '.join(TRUNK_FILES[network])}; LPIPS needs torchvision's weights of {network} "
-                f"(https://download.pytorch.org/models/{TRUNK_FILES[network][0]})"
+                f"{folder}: has no {' or '.join(TRUNK_FILES[network])}; LPIPS needs the weights of {network} that "
+                "torchvision publishes (its documentation links them; torchvision.models fetches them into torch's hub folder)"
             )
         return cls(_state_dict(trunk), _state_dict(_heads_file(folder, network)), network)
 

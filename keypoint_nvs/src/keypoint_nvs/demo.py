@@ -19,9 +19,10 @@ from keypoint_nvs.draw.space import SpacePoints, space_sheet
 from keypoint_nvs.draw.tokens import token_sheet
 from keypoint_nvs.evaluate import FITTED, Evaluation, measure, open_views, write_evaluation
 from keypoint_nvs.evaluation.keypoints import KeypointReport, measure_keypoints, untrained_tokens
-from keypoint_nvs.experiment import spread, train
+from keypoint_nvs.experiment import train
 from keypoint_nvs.predictor import Predictor
 from posecore.config import load_config
+from posecore.data.spread import spread
 from posecore.demo import make_room
 from posecore.draw import tile, write_picture
 from posecore.report import Chart, Line, Picture, Row, Section, write_section

@@ -15,10 +15,11 @@ from keypoint_nvs.evaluation.keypoints import KeypointReport, measure_keypoints,
 from keypoint_nvs.evaluation.numbers import or_none
 from keypoint_nvs.evaluation.pictures import keypoint_pictures, view_pictures
 from keypoint_nvs.evaluation.views import ViewReport, measure_views
-from keypoint_nvs.experiment import source_options, spread
+from keypoint_nvs.experiment import source_options
 from keypoint_nvs.layout import dataset_of_path
 from keypoint_nvs.metrics.perceptual import Lpips
 from keypoint_nvs.predictor import Predictor
+from posecore.data.spread import spread
 from posecore.draw import write_picture
 from posecore.errors import InputError
 from posecore.training import SampleSource

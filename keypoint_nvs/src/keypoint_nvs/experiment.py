@@ -15,9 +15,10 @@ from keypoint_nvs.data.sources import SourceOptions, open_source
 from keypoint_nvs.finding import find_data, find_path, find_weights
 from keypoint_nvs.rig import rig_of
 from keypoint_nvs.task import KeypointNvsTask, RunData, fit_config
+from posecore.data.spread import spread
 from posecore.errors import InputError
 from posecore.report import write_report
-from posecore.training import SampleSource, fit
+from posecore.training import fit
 from posecore.training.checkpoints import load_checkpoint
 from posecore.training.starting_point import is_first_process, starting_point
 
@@ -104,25 +105,6 @@ def source_options(config: KeypointNvsConfig, *, with_keypoints: bool = False) -
         max_pose_error_deg=config.data.max_pose_error_deg,
         with_keypoints=with_keypoints,
     )
-
-
-class Spread:
-    """Every k-th sample of a source, `limit` in all."""
-
-    def __init__(self, source: SampleSource, limit: int) -> None:
-        self._source = source
-        self._indices = np.linspace(0, len(source) - 1, limit).round().astype(int)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def load(self, index: int, rng: np.random.Generator) -> Any:
-        return self._source.load(int(self._indices[index]), rng)
-
-
-def spread(source: SampleSource, limit: int | None) -> SampleSource:
-    """At most `limit` samples, evenly from all of the source."""
-    return source if limit is None or limit >= len(source) else Spread(source, limit)
 
 
 def with_found_files(config: KeypointNvsConfig, folders: Sequence[Path], *, download: bool = True) -> KeypointNvsConfig:

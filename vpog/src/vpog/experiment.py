@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from posecore.data.mixed import MixedSource
+from posecore.data.spread import spread
 from posecore.errors import InputError
 from posecore.report import write_report
-from posecore.training import SampleSource, fit
+from posecore.training import fit
 from posecore.training.checkpoints import load_checkpoint
 from posecore.training.starting_point import is_first_process, starting_point
 from vpog.config.data import DatasetConfig
@@ -104,25 +104,6 @@ def open_run_data(config: VpogConfig, folders: Sequence[Path] = ()) -> RunData:
         return RunData(train, None, weights)
     validation, _ = open_sources(data.val, data, group_rules(config, vary=False), folders)
     return RunData(train, spread(validation, data.val_limit), weights)
-
-
-class Spread:
-    """Every k-th sample of a source, `limit` in all."""
-
-    def __init__(self, source: SampleSource, limit: int) -> None:
-        self._source = source
-        self._indices = np.linspace(0, len(source) - 1, limit).round().astype(int)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def load(self, index: int, rng: np.random.Generator) -> Any:
-        return self._source.load(int(self._indices[index]), rng)
-
-
-def spread(source: MixedSource, limit: int | None) -> SampleSource:
-    """At most `limit` samples, evenly from all of the source."""
-    return source if limit is None or limit >= len(source) else Spread(source, limit)
 
 
 def with_found_files(config: VpogConfig, folders: Sequence[Path]) -> VpogConfig:
